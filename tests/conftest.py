@@ -1,0 +1,44 @@
+"""What several test modules stand on."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+os.environ["TQDM_DISABLE"] = "1"  # tqdm reads it when it is imported, in this process and in those it starts
+
+from senone.corpus.contest import write_utterances
+
+torch.set_num_threads(1)  # bit-for-bit comparisons, and no waiting for each other on a busy machine
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The made corpus in its smallest size, synthesised once a session."""
+    from senone.corpus.synthesis import make_corpus
+
+    root = tmp_path_factory.mktemp("corpus") / "made-tiny-0"
+    make_corpus(root, size="tiny", progress=False)
+    return root
+
+
+@pytest.fixture
+def contest_folder(tmp_path: Path) -> Path:
+    """The contest's five files with random frames of 8 bins that betray their labels, of 6 classes."""
+    folder = tmp_path / "contest"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    places = generator.standard_normal((6, 8))
+    for split, count in (("train", 6), ("dev", 3), ("test", 2)):
+        frames, labels = [], []
+        for _ in range(count):
+            label = np.repeat(generator.integers(6, size=12), 5)[: generator.integers(40, 60)]
+            noise = 0.7 * generator.standard_normal((len(label), 8))
+            frames.append((places[label] + noise).astype(np.float32))
+            labels.append(label)
+        write_utterances(folder / f"{split}.npy", frames)
+        if split != "test":
+            write_utterances(folder / f"{split}_labels.npy", labels)
+    return folder
