@@ -1,0 +1,100 @@
+"""From YAML and the command line to a dataclass, and from a user's mistake to one line.
+
+The only file of the library that imports hydra.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from senone.config import MlpConfig
+
+Config = TypeVar("Config")
+MODEL_SCHEMAS = {"mlp": MlpConfig}
+
+
+def script(
+    schema: type[Config], config_name: str
+) -> Callable[[Callable[[Config], None]], Callable[[], None]]:
+    """Decorate a script's main: it is called with ``schema``'s dataclass, composed from
+    ``conf/<config_name>.yaml`` and the command line.
+
+    Whatever is wrong with the configuration, the files or the data ends the process with one line on
+    stderr and exit status 1; ``HYDRA_FULL_ERROR=1`` shows the traceback instead.
+    """
+    store = ConfigStore.instance()
+    store.store(name=f"{config_name}_schema", node=schema)
+    for name, node in MODEL_SCHEMAS.items():
+        store.store(group="model", name=f"{name}_schema", node=node)
+
+    def decorate(main: Callable[[Config], None]) -> Callable[[], None]:
+        conf = Path(main.__code__.co_filename).resolve().parents[1] / "conf"
+        wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+        def job(composed: DictConfig) -> None:
+            try:
+                config = OmegaConf.to_object(composed)
+                _refuse_unknown(config)
+                assert isinstance(config, schema)
+                main(config)
+            except (OmegaConfBaseException, ValueError, OSError, RuntimeError) as error:
+                if wants_traceback:
+                    raise
+                _stop(error)
+
+        def run() -> None:
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors of composition reach the next lines
+            try:
+                hydra.main(version_base="1.3", config_path=str(conf), config_name=config_name)(job)()
+            except (HydraException, OmegaConfBaseException, ValueError) as error:
+                if wants_traceback:
+                    raise
+                _stop(error)
+
+        return run
+
+    return decorate
+
+
+def overrides() -> list[str]:
+    """What the user typed after the script's name."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def _refuse_unknown(node: Any, where: str = "") -> None:
+    """Raise ValueError for keys that ``+key=value`` added past the schema: nothing would read them."""
+    if not is_dataclass(node):
+        return
+    known = [item.name for item in fields(node)]
+    for key, value in vars(node).items():
+        if key not in known:
+            raise ValueError(f"unknown key {where}{key}; there are {', '.join(known)}")
+        _refuse_unknown(value, f"{where}{key}.")
+
+
+def _stop(error: Exception) -> NoReturn:
+    print(f"{Path(sys.argv[0]).name}: {_one_line(error)}", file=sys.stderr)
+    raise SystemExit(1)
+
+
+def _one_line(error: Exception) -> str:
+    """What is wrong, without Hydra's advice; where a key is unknown, the keys that there are."""
+    cause = error.__cause__ or error
+    parent = getattr(cause, "object_type", None)
+    if isinstance(cause, ConfigAttributeError | ConfigKeyError) and is_dataclass(parent):
+        keys = ", ".join(item.name for item in fields(parent))
+        return f"unknown key {cause.full_key}; there are {keys}"
+    texts = [str(error)] if cause is error else [str(error), str(cause)]
+    advice = re.compile("full_key:|Config search path:|See https://hydra.cc")
+    return ": ".join(" ".join(advice.split(text)[0].split()) for text in texts) or type(error).__name__

@@ -1,0 +1,72 @@
+"""Settings out of range are refused with their name, what came and what is expected."""
+
+from typing import Any
+
+import pytest
+
+from senone import config
+from senone.device import choose_device, choose_precision, has_bfloat16
+
+
+@pytest.mark.parametrize(
+    ("schema", "settings", "message"),
+    [
+        ("CorpusConfig", {"seed": -1}, "corpus.seed=-1: expected 0 or more"),
+        ("DataConfig", {"name": "wsj"}, "data.name=wsj: expected one of made, contest"),
+        ("DataConfig", {"name": "contest"}, "data.root=None: expected the contest's folder"),
+        ("DataConfig", {"on_bad": "ignore"}, "data.on_bad=ignore: expected one of refuse, drop"),
+        ("DataConfig", {"num_classes": 1}, "data.num_classes=1: expected 2 to"),
+        ("MlpConfig", {"context": -1}, "model.context=-1: expected 0 to 500"),
+        ("MlpConfig", {"widths": [512, 0]}, r"model.widths=\[512, 0\]: expected widths of 1 or more"),
+        ("MlpConfig", {"dropout": 1.0}, "model.dropout=1.0: expected 0 up to but not 1"),
+        ("OptimConfig", {"lr": 0.0}, "optim.lr=0.0: expected a number above 0"),
+        ("OptimConfig", {"lr": float("nan")}, "optim.lr=nan: expected a number above 0"),
+        ("OptimConfig", {"lr": 1e-3, "final_lr": 1e-2}, "optim.final_lr=0.01: expected 0 to optim.lr=0.001"),
+        ("OptimConfig", {"warmup": 1.0}, "optim.warmup=1.0: expected a share of the steps"),
+        ("FitConfig", {"epochs": 0}, "train.epochs=0: expected 1 or more"),
+        ("FitConfig", {"batch_size": 1}, "train.batch_size=1: expected 2 or more"),
+        ("FitConfig", {"precision": "half"}, "train.precision=half: expected one of auto, float32, bfloat16"),
+        ("TrainConfig", {"seed": -1}, "seed=-1: expected 0 up to"),
+        ("TrainConfig", {"name": "a/b"}, "name=a/b: expected the name of a folder"),
+        ("PredictConfig", {}, "checkpoint=: expected the path of"),
+        (
+            "PredictConfig",
+            {"checkpoint": "x", "split": "eval"},
+            "split=eval: expected one of train, dev, test",
+        ),
+    ],
+)
+def test_a_setting_out_of_range_is_named(schema: str, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        getattr(config, schema)(**settings)
+
+
+def test_the_defaults_are_in_range() -> None:
+    config.TrainConfig()
+
+
+def test_a_device_that_is_not_there_is_said_in_a_line() -> None:
+    for name in ("cuda:99", "nonsense"):
+        with pytest.raises(ValueError, match=f"^device={name} cannot be used with torch") as caught:
+            choose_device(name)
+        assert "\n" not in str(caught.value)
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device("auto").type in ("cuda", "mps", "cpu")
+
+
+def test_bfloat16_is_refused_where_it_would_be_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = choose_device("cpu")
+    assert choose_precision("auto", cpu) == "float32"
+    assert choose_precision("float32", cpu) == "float32"
+    monkeypatch.setattr("senone.device.has_bfloat16", lambda device: False)
+    with pytest.raises(ValueError, match="would only emulate it"):
+        choose_precision("bfloat16", cpu)
+    monkeypatch.setattr("senone.device.has_bfloat16", lambda device: True)
+    assert choose_precision("bfloat16", cpu) == "bfloat16"
+
+
+def test_the_processor_is_asked_what_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = choose_device("cpu")
+    for ability, answer in (({"avx512_bf16": True}, True), ({"avx2": True}, False), ({}, False)):
+        monkeypatch.setattr("torch.cpu.get_capabilities", lambda ability=ability: ability, raising=False)
+        assert has_bfloat16(cpu) == answer
