@@ -1,0 +1,255 @@
+"""All frames of a split in one flat array, ready for windows.
+
+U utterances · T frames of one utterance · N frames in all · R stored rows (frames and guards) · F mel bins
+k context on each side · W = 2k+1 · K classes · B batch
+
+Each utterance is stored with guard rows on both sides, so a window never sees a neighbour:
+
+    rows    | g g | utterance 0 | g g | g g | utterance 1 | g g | ...      (R, F) float32
+    frames          0 1 ... T-1               T ... N-1                    (N,)
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from senone.corpus.contest import ContestSplit
+
+CLIP = 10.0  # standard deviations; what is further out is no speech
+FORMAT = 1  # of the cache: raise it when what is stored for the same inputs changes
+
+
+@dataclass(frozen=True)
+class FrameStore:
+    """rows (R, F) float32; offsets (U+1), the first frame of each utterance; labels (N) integers or None;
+    ``guard`` rows before and after each utterance; K = ``num_classes``;
+    a ``fingerprint`` of what it was made of."""
+
+    rows: torch.Tensor
+    offsets: torch.Tensor
+    labels: torch.Tensor | None
+    guard: int
+    num_classes: int
+    fingerprint: str
+
+    @property
+    def num_utterances(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def num_frames(self) -> int:
+        return self.rows.shape[0] - 2 * self.guard * self.num_utterances
+
+    @property
+    def num_bins(self) -> int:
+        return self.rows.shape[1]
+
+    def centres(self, frames: torch.Tensor) -> torch.Tensor:
+        """(B,) frame numbers 0..N-1 -> (B,) the rows where they are stored."""
+        utterances = torch.bucketize(frames, self.offsets[1:], right=True)
+        return frames + self.guard * (2 * utterances + 1)
+
+    def utterance(self, index: int, context: int = 0) -> torch.Tensor:
+        """The (T + 2*context, F) rows of an utterance and ``context`` guards on each side, a view."""
+        if context > self.guard:
+            raise ValueError(f"context {context} is more than the store's {self.guard} guard rows")
+        first, end = int(self.offsets[index]), int(self.offsets[index + 1])
+        shift = self.guard * (2 * index + 1)
+        return self.rows[first + shift - context : end + shift + context]
+
+    def utterance_labels(self, index: int) -> torch.Tensor:
+        """The (T,) labels of an utterance."""
+        assert self.labels is not None, "a split without labels was asked for them"
+        return self.labels[int(self.offsets[index]) : int(self.offsets[index + 1])]
+
+    def to(self, device: torch.device) -> "FrameStore":
+        """The same store with all its tensors on a device."""
+        labels = None if self.labels is None else self.labels.to(device)
+        return replace(self, rows=self.rows.to(device), offsets=self.offsets.to(device), labels=labels)
+
+
+def normalise_utterance(frames: np.ndarray) -> np.ndarray:
+    """(T, F) -> (T, F) float32: each bin to mean 0, variance 1 over the utterance, whatever outliers it has.
+
+    Values further from a bin's 5 to 95 % range than that range is wide (4.9 standard deviations from the mean
+    if the bin is normal) count neither for mean nor for variance, and are clipped. Up to 5 % of wild frames a
+    side then do no harm, and an utterance without any is normalised by its plain mean and variance.
+    """
+    bins = np.ascontiguousarray(frames.T)  # (F, T)
+    count = bins.shape[1]
+    low_rank, high_rank = int(0.05 * (count - 1)), int(np.ceil(0.95 * (count - 1)))
+    ranked = np.partition(bins, (low_rank, high_rank), axis=1)
+    low, high = ranked[:, low_rank, None], ranked[:, high_rank, None]
+    width = high - low
+    width[width <= 1e-6 * np.abs(high)] = np.inf  # more than 90 % of one value: every other one is news
+    low, high = low - width, high + width
+    inside: Any = (bins >= low) & (bins <= high)
+    inside = True if inside.all() else inside  # almost always, and then the sums need no mask
+    mean = bins.mean(axis=1, dtype=np.float64, keepdims=True, where=inside)
+    spread = bins.std(axis=1, dtype=np.float64, keepdims=True, where=inside)
+    np.clip(bins, low, high, out=bins)
+    spread[spread <= 1e-6 * np.abs(mean)] = np.inf  # a constant bin says nothing: it becomes 0
+    bins -= mean.astype(np.float32)
+    bins *= (1 / spread).astype(np.float32)
+    return np.clip(bins, -CLIP, CLIP, out=bins).T
+
+
+def open_store(
+    split: ContestSplit,
+    cache: Path,
+    *,
+    context: int,
+    num_classes: int | None = None,
+    normalise: str = "utterance",
+    guard: str = "edge",
+    on_bad: str = "refuse",
+    progress: bool = False,
+) -> FrameStore:
+    """The store of a split, memory-mapped from the cache, where it is built first if it is not there yet.
+
+    A cache is known by a fingerprint of the files (name, size, time, head and tail) and of how they are
+    prepared; one that is half-written, damaged or somebody else's is built again. K is ``num_classes``, or
+    one more than the largest label. Raises ValueError, naming file and utterance, for a label outside
+    0..K-1 and, unless ``on_bad="drop"``, for NaN or infinite frames. Dropped frames disappear with their
+    labels; a test frame, which needs its row in the CSV, becomes the good frame before it (or after it).
+    """
+    settings = {
+        "format": FORMAT,
+        "guard": -(-max(context, 1) // 16) * 16,  # rounded up: a cache serves nearby contexts too
+        "edge": guard,
+        "normalise": normalise,
+        "on_bad": on_bad,
+        "num_classes": num_classes,
+        "files": [_fingerprint_file(path) for path in split.paths],
+    }
+    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    folder = cache / f"{split.name}-{key[:16]}"
+    if (store := _map_store(folder, key)) is None:
+        cache.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=cache, prefix=f".{split.name}-"))
+        try:
+            _build_store(split, partial, settings, key, progress=progress)
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        store = _map_store(folder, key)
+        assert store is not None, f"{folder} cannot be read back"
+    return store
+
+
+def _fingerprint_file(path: Path) -> list[object]:
+    """Name, size, time and a hash of both ends: as good as the whole content, in milliseconds."""
+    status = path.stat()
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        digest.update(file.read(65536))
+        file.seek(max(0, status.st_size - 65536))
+        digest.update(file.read(65536))
+    return [path.name, status.st_size, status.st_mtime_ns, digest.hexdigest()]
+
+
+def _map_store(folder: Path, key: str) -> FrameStore | None:
+    """The store in a folder, or None if it is not there, not whole, or not the one asked for."""
+    try:
+        about = json.loads((folder / "store.json").read_text())
+        lengths = np.fromfile(folder / "lengths.bin", np.int64)
+        labels_type = {"uint8": torch.uint8, "int16": torch.int16, "none": None}[about["labels"]]
+        guard, rows, bins = about["guard"], about["rows"], about["bins"]
+        sizes = [(folder / name).stat().st_size for name in ("rows.bin", "labels.bin")]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    frames = int(lengths.sum())
+    label_bytes = frames * labels_type.itemsize if labels_type else 0
+    whole = rows == frames + 2 * guard * len(lengths) and sizes == [rows * bins * 4, label_bytes]
+    if about.get("key") != key or not whole:
+        return None
+    mapped = torch.from_file(str(folder / "rows.bin"), size=rows * bins, dtype=torch.float32)
+    labels = None
+    if labels_type:
+        labels = torch.from_file(str(folder / "labels.bin"), size=frames, dtype=labels_type)
+    offsets = torch.from_numpy(np.concatenate(([0], np.cumsum(lengths))))
+    return FrameStore(mapped.view(rows, bins), offsets, labels, guard, about["num_classes"], key)
+
+
+def _build_store(
+    split: ContestSplit, folder: Path, settings: dict[str, Any], key: str, *, progress: bool
+) -> None:
+    """Stream the utterances of a split into a folder's files; store.json, written last, makes it whole."""
+    guard, edge = settings["guard"], settings["edge"] == "edge"
+    lengths, rows, largest = [], 0, -1
+    with (folder / "rows.bin").open("wb") as rows_file, (folder / "labels.bin").open("wb") as labels_file:
+        utterances = tqdm(
+            _read_checked(split, settings["num_classes"], settings["on_bad"]),
+            f"store {split.name}", total=len(split.frames), unit=" utterances", disable=None if progress else True,
+        )  # fmt: skip
+        wide = settings["num_classes"] is None or settings["num_classes"] > 256
+        for frames, labels in utterances:
+            if settings["normalise"] == "utterance":
+                frames = normalise_utterance(frames)
+            padded = np.pad(frames, ((guard, guard), (0, 0)), mode="edge" if edge else "constant")
+            padded.astype("<f4", order="C").tofile(rows_file)
+            rows += len(padded)
+            lengths.append(len(frames))
+            if labels is not None:
+                labels.astype("<i2" if wide else "u1").tofile(labels_file)
+                largest = max(largest, int(labels.max()))
+    if not lengths:
+        raise ValueError(f"{split.frames_path.name}: no utterance has a frame left")
+    np.array(lengths, np.int64).tofile(folder / "lengths.bin")
+    about = {
+        "key": key,
+        "settings": settings,
+        "guard": guard,
+        "rows": rows,
+        "bins": split.num_bins,
+        "labels": "none" if split.labels is None else "int16" if wide else "uint8",
+        "num_classes": settings["num_classes"] or largest + 1,
+    }
+    (folder / "store.json").write_text(json.dumps(about, indent=1))
+
+
+def _read_checked(
+    split: ContestSplit, num_classes: int | None, on_bad: str
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """The utterances of a split, their labels in range and their frames finite."""
+    for index, (frames, labels) in enumerate(split.read()):
+        if labels is not None:
+            top = (num_classes or 2**15) - 1
+            outside = np.flatnonzero((labels < 0) | (labels > top))
+            if outside.size:
+                raise ValueError(
+                    f"{split.labels_path.name if split.labels_path else ''}, utterance {index}: label "
+                    f"{labels[outside[0]]} of frame {outside[0]}, expected 0 to {top} (data.num_classes)"
+                )
+        good = np.isfinite(frames).all(axis=1)  # (T,)
+        if not good.all():
+            where = f"{split.frames_path.name}, utterance {index}"
+            if on_bad != "drop":
+                raise ValueError(
+                    f"{where}: frame {np.argmin(good)} is NaN or infinite ({np.sum(~good)} of {len(good)} "
+                    f"frames are); data.on_bad=drop leaves them out"
+                )
+            if split.name == "test":
+                frames = _fill(frames, good)
+            else:
+                frames, labels = frames[good], None if labels is None else labels[good]
+        if len(frames):
+            yield frames, labels
+
+
+def _fill(frames: np.ndarray, good: np.ndarray) -> np.ndarray:
+    """Put the last good frame before it in the place of each bad one; the first good one at the start."""
+    if not good.any():
+        return np.zeros_like(frames)
+    source = np.maximum.accumulate(np.where(good, np.arange(len(good)), -1))  # (T,)
+    return frames[np.where(source < 0, np.argmax(good), source)]
