@@ -1,0 +1,58 @@
+"""Where the arithmetic runs, and in which precision."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from senone.frames import FrameStore
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` is CUDA, else MPS, else the CPU; a device that is not there raises ValueError."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device={name} cannot be used with torch {torch.__version__}: {reason}") from None
+    return device
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices itself; emulated, they are 13 to 100 times slower."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        abilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+        return any(abilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return False
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """``auto`` is bfloat16 on a GPU that has it and float32 elsewhere; bfloat16 is refused (ValueError) on a
+    device that would only emulate it."""
+    if name == "bfloat16" and not has_bfloat16(device):
+        raise ValueError(f"train.precision=bfloat16: {device} would only emulate it, many times slower")
+    if name == "auto":
+        return "bfloat16" if device.type == "cuda" and has_bfloat16(device) else "float32"
+    return name
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    """Matrix products in ``precision``; weights, norms and loss stay float32."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def place_store(store: FrameStore, device: torch.device) -> FrameStore:
+    """The store on the device if it fits into four fifths of its free memory, else where it is."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if store.rows.nbytes > 0.8 * free:
+            return store
+    return store.to(device)

@@ -1,0 +1,80 @@
+"""A run's folder, and everything that is written down while it runs."""
+
+import json
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+PACKAGES = ("senone", "torch", "numpy", "pandas")
+
+
+class RunLog:
+    """``runs/<name>/``: config.json, metrics.jsonl (a record an epoch), train.log, and what others add."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def create(cls, root: Path, name: str) -> "RunLog":
+        """A new folder ``root/name``; two runs of one name become ``name`` and ``name-2``."""
+        root.mkdir(parents=True, exist_ok=True)
+        number = 1
+        while True:
+            folder = root / (name if number == 1 else f"{name}-{number}")
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                number += 1
+            else:
+                return cls(folder)
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def say(self, text: str) -> None:
+        """Print a line above the progress bar, and keep it in train.log."""
+        tqdm.write(text)
+        with (self.folder / "train.log").open("a") as file:
+            file.write(text + "\n")
+
+    def write_config(self, config: dict[str, Any], **facts: Any) -> None:
+        """config.json: the resolved configuration, package versions, the git commit and other facts."""
+        about = {"config": config, "versions": package_versions(), "commit": git_commit(), **facts}
+        (self.folder / "config.json").write_text(json.dumps(about, indent=2) + "\n")
+
+    def write_metrics(self, records: list[dict[str, Any]]) -> None:
+        """metrics.jsonl, whole: after a resume, nothing stays of what was trained past the checkpoint."""
+        partial = self.folder / "metrics.jsonl.partial"
+        partial.write_text("".join(json.dumps(record) + "\n" for record in records))
+        partial.replace(self.folder / "metrics.jsonl")
+
+
+def bar_interval() -> float:
+    """Seconds between two states of a progress bar: smooth for eyes, sparse in a log file."""
+    return 0.2 if sys.stderr.isatty() else 10.0
+
+
+def package_versions() -> dict[str, str]:
+    """The versions that a result depends on."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def git_commit() -> str | None:
+    """The commit of the source tree, with ``+`` if it was changed since; None outside a git checkout."""
+    source = Path(__file__).parent
+    command = ["git", "-C", str(source), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,265 @@
+"""The training engine: shuffled frames through a model, epoch after epoch, so that it can stop anywhere and
+go on as if it had not."""
+
+import copy
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from senone.checkpoint import save_checkpoint
+from senone.config import FitConfig, OptimConfig
+from senone.device import autocast, place_store
+from senone.evaluate import score
+from senone.frames import FrameStore
+from senone.models import FrameModel
+from senone.optim import build_optimiser, lr_at, set_lr
+from senone.runlog import RunLog, bar_interval
+from senone.windows import epoch_order, gather, mix_seed
+
+LOOK_S = 0.5  # between two looks at loss and accuracy; each waits for the device
+SAVE_S = 600.0  # between two savings within an epoch
+
+
+class Stopped(Exception):
+    """Somebody asked the run to stop; last.pt holds it."""
+
+
+@dataclass
+class Progress:
+    """How far a run is: whole epochs, batches and sums of the current one, and a record of each epoch."""
+
+    epoch: int = 0
+    batch: int = 0
+    loss_sum: float = 0.0
+    right: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def best_accuracy(self) -> float:
+        """The best dev accuracy so far, -1 before the first."""
+        return max((record["dev_accuracy"] for record in self.history), default=-1.0)
+
+
+class Trainer:
+    """Trains a model on one store, scores it on another after every epoch, keeps last.pt and best.pt.
+
+    ``identity`` (config, num_bins, num_classes) goes into the checkpoints, so that each of them rebuilds its
+    model alone. The order of frames, the learning rate and dropout are functions of seed, epoch and step, and
+    a checkpoint holds all else that a step depends on: a run that was stopped and resumed ends with the
+    weights of one that was not, bit for bit on one CPU.
+    """
+
+    def __init__(
+        self,
+        model: FrameModel,
+        train: FrameStore,
+        dev: FrameStore,
+        *,
+        settings: FitConfig,
+        optim: OptimConfig,
+        seed: int,
+        device: torch.device,
+        precision: str,
+        log: RunLog,
+        identity: dict[str, Any],
+    ) -> None:
+        if train.labels is None or dev.labels is None:
+            raise ValueError("training needs the labels of both train and dev")
+        self.settings, self.optim, self.seed = settings, optim, seed
+        self.device, self.precision, self.log, self.identity = device, precision, log, identity
+        self.model = model.to(device)
+        self.averaged = copy.deepcopy(model).requires_grad_(False) if settings.ema else None
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimiser = build_optimiser(
+            model, lr=optim.lr, weight_decay=optim.weight_decay, beta1=optim.beta1, beta2=optim.beta2
+        )
+        self.train, self.dev = place_store(train, device), place_store(dev, device)
+        self.labels = train.labels.to(device)
+        self.batch_size = min(settings.batch_size, train.num_frames)
+        self.batches = train.num_frames // self.batch_size  # a few other frames sit out in each epoch
+        self.steps = settings.epochs * self.batches
+        width = (2 * model.context + 1) * train.num_bins
+        self.buffer = torch.empty(self.batch_size, width, device=self.train.rows.device)
+        self.sums = torch.zeros(2, device=device)  # of loss and of right frames, over the epoch
+        self.progress = Progress()
+        torch.manual_seed(mix_seed(seed, 1))  # dropout's
+
+    def run(self) -> Progress:
+        """Train to the end. Ctrl-C or SIGTERM saves last.pt and raises ``Stopped``; a loss that is no longer
+        finite raises ValueError."""
+        size = self.batch_size
+        bar = tqdm(
+            total=self.steps * size,
+            initial=(self.progress.epoch * self.batches + self.progress.batch) * size,
+            unit=" frames",
+            unit_scale=True,
+            dynamic_ncols=True,
+            smoothing=0.05,
+            mininterval=bar_interval(),
+        )
+        with bar, _stop_signals() as stop:
+            while self.progress.epoch < self.settings.epochs:
+                bar.set_description(f"epoch {self.progress.epoch + 1}/{self.settings.epochs}", refresh=False)
+                self._train_epoch(bar, stop)
+                self._end_epoch()
+        return self.progress
+
+    def _train_epoch(self, bar: tqdm, stop: threading.Event) -> None:
+        progress, size = self.progress, self.batch_size
+        order = epoch_order(self.train.num_frames, self.seed, progress.epoch, self.train.rows.device)
+        self.sums.copy_(torch.tensor([progress.loss_sum, progress.right]))
+        self.model.train()
+        looked = saved = time.monotonic()
+        started = looked - progress.seconds
+        for batch in range(progress.batch, self.batches):
+            self._step(order[batch * size : (batch + 1) * size], progress.epoch * self.batches + batch)
+            progress.batch = batch + 1
+            bar.update(size)
+            now = time.monotonic()
+            if now - looked < LOOK_S and progress.batch < self.batches and not stop.is_set():
+                continue
+            looked, progress.seconds = now, now - started
+            self._look(bar)
+            if stop.is_set() or now - saved > SAVE_S:
+                saved = now
+                save_checkpoint(self.log.folder / "last.pt", self.state())
+            if stop.is_set():
+                raise Stopped
+
+    def _step(self, frames: torch.Tensor, step: int) -> None:
+        """One update from the windows around (B,) frames."""
+        train, model = self.train, self.model
+        windows = gather(train.rows, train.centres(frames), model.context, out=self.buffer).to(self.device)
+        targets = self.labels.index_select(0, frames.to(self.device)).long()
+        with autocast(self.device, self.precision):
+            logits = model(windows).flatten(0, 1)  # (B, 1, K) -> (B, K)
+        loss = F.cross_entropy(logits.float(), targets, label_smoothing=self.settings.label_smoothing)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.optim.clip:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.optim.clip)
+        rate = lr_at(
+            step, self.steps, lr=self.optim.lr, final_lr=self.optim.final_lr, warmup=self.optim.warmup
+        )
+        set_lr(self.optimiser, rate)
+        self.optimiser.step()
+        if self.averaged is not None:
+            _update_average(self.averaged, model, min(self.settings.ema, (1 + step) / (10 + step)))
+        with torch.no_grad():
+            right = (logits.argmax(dim=1) == targets).sum()
+            self.sums += torch.stack([loss.detach() * len(frames), right])
+
+    def _look(self, bar: tqdm) -> None:
+        """Fetch the sums from the device, the only wait for it within an epoch."""
+        progress = self.progress
+        progress.loss_sum, right = self.sums.tolist()
+        progress.right = int(right)
+        if not math.isfinite(progress.loss_sum):
+            raise ValueError(
+                f"the loss is no longer finite in epoch {progress.epoch + 1}, batch {progress.batch} of "
+                f"{self.batches}; lower optim.lr={self.optim.lr} or look at the data"
+            )
+        seen = progress.batch * self.batch_size
+        bar.set_postfix_str(
+            f"loss {progress.loss_sum / seen:.3f}, accuracy {progress.right / seen:.1%}", refresh=False
+        )
+
+    def _end_epoch(self) -> None:
+        """Score on dev, write the records, save."""
+        progress, frames = self.progress, self.batches * self.batch_size
+        started = time.monotonic()
+        result, _ = score(self.averaged or self.model, self.dev, self.device, self.precision)
+        record = {
+            "epoch": progress.epoch + 1,
+            "step": (progress.epoch + 1) * self.batches,
+            "train_loss": progress.loss_sum / frames,
+            "train_accuracy": progress.right / frames,
+            "dev_loss": result.loss,
+            "dev_accuracy": result.accuracy,
+            "lr": self.optimiser.param_groups[0]["lr"],
+            "seconds": round(progress.seconds, 3),
+            "dev_seconds": round(time.monotonic() - started, 3),
+        }
+        is_best = result.accuracy > progress.best_accuracy
+        self.progress = progress = Progress(progress.epoch + 1, history=[*progress.history, record])
+        self.log.say(
+            f"epoch {record['epoch']}/{self.settings.epochs}  "
+            f"train: loss {record['train_loss']:.3f}, accuracy {record['train_accuracy']:.2%}  "
+            f"dev: loss {result.loss:.3f}, accuracy {result.accuracy:.2%}{' (best)' if is_best else ''}  "
+            f"{record['seconds']:.0f} s"
+        )
+        self.log.write_metrics(progress.history)
+        if is_best:
+            weights = (self.averaged or self.model).state_dict()
+            content = {
+                **self.identity,
+                "model": weights,
+                "dev_accuracy": result.accuracy,
+                "epoch": progress.epoch,
+            }
+            save_checkpoint(self.log.folder / "best.pt", content)
+        save_checkpoint(self.log.folder / "last.pt", self.state())
+
+    def state(self) -> dict[str, Any]:
+        """All that the run's next step depends on, for a checkpoint."""
+        return {
+            **self.identity,
+            "model": self.model.state_dict(),
+            "averaged": self.averaged.state_dict() if self.averaged else None,
+            "optimiser": self.optimiser.state_dict(),
+            "progress": asdict(self.progress),
+            "cpu_rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+        }
+
+    def restore(self, content: dict[str, Any]) -> None:
+        """Go on from the content of a last.pt. Raises ValueError for a checkpoint that is only a model."""
+        if "optimiser" not in content:
+            raise ValueError("this checkpoint holds a model and no training state: resume from a last.pt")
+        self.model.load_state_dict(content["model"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(content["averaged"])
+        self.optimiser.load_state_dict(content["optimiser"])
+        self.progress = Progress(**content["progress"])
+        torch.set_rng_state(content["cpu_rng"])
+        if self.device.type == "cuda" and content["cuda_rng"] is not None:
+            torch.cuda.set_rng_state(content["cuda_rng"], self.device)
+
+
+@torch.no_grad()
+def _update_average(averaged: FrameModel, model: FrameModel, decay: float) -> None:
+    """averaged = decay * averaged + (1 - decay) * model; BatchNorm's statistics are copied."""
+    torch._foreach_lerp_(list(averaged.parameters()), list(model.parameters()), 1 - decay)
+    for theirs, ours in zip(averaged.buffers(), model.buffers(), strict=True):
+        theirs.copy_(ours)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set, so that no step is torn; a second one interrupts at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def request(signum: int, _: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

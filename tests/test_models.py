@@ -1,0 +1,88 @@
+"""Models: one interface for windows and for whole stretches, chosen by name."""
+
+import pytest
+import torch
+
+from senone.config import MlpConfig
+from senone.models import MODELS, build_model, describe_model
+from senone.models.blocks import ACTIVATIONS, NORMS
+
+
+def settings(**changes: object) -> dict[str, object]:
+    return {"name": "mlp", "context": 4, "widths": [16, 16], **changes}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_stretch_gives_the_logits_of_its_windows(name: str) -> None:
+    torch.manual_seed(0)
+    model = build_model(settings(name=name, residual=True), 5, 7).double().eval()
+    stretch = torch.randn(3, 20 + 8, 5, dtype=torch.float64)
+    whole = model(stretch)  # (B, T, K)
+    assert whole.shape == (3, 20, 7)
+    for frame in range(20):
+        window = model(stretch[:, frame : frame + 9])
+        assert window.shape == (3, 1, 7)
+        torch.testing.assert_close(window[:, 0], whole[:, frame], rtol=1e-12, atol=1e-12)
+
+
+def test_a_stretch_need_not_be_contiguous() -> None:
+    model = build_model(settings(norm="none"), 5, 7)
+    stretch = torch.randn(2, 5, 12).transpose(1, 2)
+    torch.testing.assert_close(model(stretch), model(stretch.contiguous()))
+
+
+def test_the_window_is_seen_whole_and_nothing_beyond_it() -> None:
+    model = build_model(settings(norm="none"), 5, 7)
+    stretch = torch.randn(1, 30, 5, requires_grad=True)
+    model(stretch)[0, 10].sum().backward()
+    assert stretch.grad is not None
+    seen = stretch.grad[0].abs().sum(dim=1) > 0
+    assert seen.nonzero().flatten().tolist() == list(range(10, 10 + 9))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("norm", NORMS)
+def test_every_choice_of_the_config_is_one_the_model_knows_and_learns_with(
+    activation: str, norm: str
+) -> None:
+    MlpConfig(activation=activation, norm=norm)
+    model = build_model(settings(activation=activation, norm=norm, dropout=0.2), 5, 7)
+    model(torch.randn(8, 9, 5)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.parameters())
+
+
+def test_what_the_config_refuses_is_what_the_models_do_not_know() -> None:
+    for field, known in (("activation", ACTIVATIONS), ("norm", NORMS)):
+        with pytest.raises(ValueError, match="expected one of") as caught:
+            MlpConfig(**{field: "nix"})
+        assert str(caught.value).endswith(", ".join(known))
+    with pytest.raises(ValueError, match=r"model.name=nix: expected one of mlp"):
+        build_model(settings(name="nix"), 5, 7)
+
+
+def test_residual_adds_the_input_where_widths_agree() -> None:
+    torch.manual_seed(0)
+    plain = build_model(settings(norm="none", widths=[16, 16, 8]), 5, 7)
+    torch.manual_seed(0)
+    residual = build_model(settings(norm="none", widths=[16, 16, 8], residual=True), 5, 7)
+    x = torch.randn(4, 45)
+    first, second, third = (plain.get_submodule(f"hidden.{i}") for i in range(3))
+    torch.testing.assert_close(residual.get_submodule("hidden.1")(first(x)), first(x) + second(first(x)))
+    torch.testing.assert_close(residual.get_submodule("hidden.2")(first(x)), third(first(x)))
+
+
+def test_dropout_drops_in_training_alone() -> None:
+    model = build_model(settings(norm="none", dropout=0.5), 5, 7)
+    x = torch.randn(64, 9, 5)
+    assert not torch.equal(model.train()(x), model(x))
+    assert torch.equal(model.eval()(x), model(x))
+
+
+def test_no_hidden_layer_is_a_linear_classifier() -> None:
+    model = build_model(settings(widths=[]), 5, 7)
+    assert sum(p.numel() for p in model.parameters()) == 9 * 5 * 7 + 7
+
+
+def test_a_model_says_whether_the_contest_allows_it() -> None:
+    model = build_model(settings(), 5, 7)
+    assert describe_model(model, "mlp") == "mlp, 0.00 million parameters, contest-legal"
