@@ -1,0 +1,14 @@
+"""How good a checkpoint is: python scripts/evaluate.py checkpoint=runs/NAME/best.pt [split=dev] [root=DIR]"""
+
+from senone.config import PredictConfig
+from senone.hydra_glue import script
+from senone.pipeline import evaluate_run
+
+
+@script(PredictConfig, "predict")
+def main(config: PredictConfig) -> None:
+    evaluate_run(config)
+
+
+if __name__ == "__main__":
+    main()

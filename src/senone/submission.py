@@ -1,0 +1,100 @@
+"""The CSV a contest accepts: ``id,label``, one row a test frame, written whole or not at all."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+HEADER = ["id", "label"]
+SAMPLES = ("sample_submission.csv", "sampleSubmission.csv", "sample.csv")
+
+
+def find_sample(root: Path) -> Path | None:
+    """The contest's sample submission in a folder, if there is one."""
+    return next((root / name for name in SAMPLES if (root / name).is_file()), None)
+
+
+def write_submission(
+    path: Path, labels: np.ndarray, *, num_frames: int, num_classes: int, sample: Path | None = None
+) -> None:
+    """Write (N,) labels in file order as a checked CSV; what stood at ``path`` stays if a check fails.
+
+    The header is the sample submission's, if there is one, otherwise ``id,label``.
+    """
+    header = _read(sample).columns.tolist() if sample else HEADER
+    table = pd.DataFrame({header[0]: np.arange(len(labels)), header[1]: labels})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("w", newline="") as file:
+            table.to_csv(file, index=False, lineterminator="\n")
+            file.flush()
+            os.fsync(file.fileno())
+        check_submission(partial, num_frames=num_frames, num_classes=num_classes, sample=sample)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def check_submission(
+    path: Path, *, num_frames: int | None = None, num_classes: int | None = None, sample: Path | None = None
+) -> int:
+    """Check a submission from anywhere and return its number of rows.
+
+    Raises ValueError, naming the line, unless it has the header, the ids 0, 1, 2 ... in order, integer labels
+    0..K-1, ``num_frames`` rows if given, and the sample submission's header and ids if given.
+    """
+    table = _read(path)
+    expected = _read(sample) if sample else None
+    header = expected.columns.tolist() if expected is not None else HEADER
+    if table.columns.tolist() != header:
+        got = ",".join(map(str, table.columns))
+        raise ValueError(f"{path.name}, line 1: expected the header {','.join(header)}, got {got}")
+    rows = len(table) if num_frames is None else num_frames
+    rows = rows if expected is None else len(expected)
+    if num_frames is not None and rows != num_frames:
+        raise ValueError(f"{sample}: {rows} rows, but the test set has {num_frames} frames")
+    if len(table) != rows:
+        raise ValueError(f"{path.name}: {len(table)} rows, expected one for each of {rows} test frames")
+    ids = np.arange(rows).astype(str) if expected is None else expected[header[0]].to_numpy()
+    _require(path, table[header[0]].to_numpy() == ids, table, header[0], "ids 0, 1, 2 ... in file order")
+    labels = table[header[1]]
+    _require(path, labels.str.fullmatch(r"\d+").to_numpy(bool), table, header[1], "an integer label")
+    if num_classes is not None:
+        small = labels.astype(int).to_numpy() < num_classes
+        _require(path, small, table, header[1], f"a label of 0 to {num_classes - 1}")
+    return rows
+
+
+def board_scores(predicted: np.ndarray, true: np.ndarray) -> tuple[float, float]:
+    """Accuracy on the public (30 % of the rows, drawn once for all) and the private part of a board."""
+    if len(predicted) != len(true):
+        raise ValueError(f"{len(predicted)} predictions, but {len(true)} test labels")
+    public = np.random.default_rng(0).random(len(true)) < 0.3
+    right = predicted == true
+    return float(right[public].mean()), float(right[~public].mean())
+
+
+def submit_command(path: Path, competition: str | None, message: str) -> str:
+    """The line that hands the CSV in."""
+    return f'kaggle competitions submit -c {competition or "COMPETITION"} -f {path} -m "{message}"'
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """All cells as the text they are."""
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: not a readable CSV: {' '.join(str(error).split())}") from None
+    if len(table.columns) != 2:
+        raise ValueError(f"{path.name}, line 1: expected two columns, got {len(table.columns)}")
+    return table
+
+
+def _require(path: Path, holds: np.ndarray, table: pd.DataFrame, column: str, expected: str) -> None:
+    if not holds.all():
+        row = int(np.argmin(holds))
+        raise ValueError(
+            f"{path.name}, line {row + 2}: expected {expected}, got {column} {table[column].iloc[row]!r}"
+        )

@@ -1,0 +1,89 @@
+"""The scripts as a user calls them: a mistake ends in one line on stderr, and nothing is lost."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from senone.corpus.contest import write_utterances
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+def run_script(folder: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in a folder of its own, on one thread."""
+    return subprocess.run(
+        [sys.executable, SCRIPTS / name, *arguments],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    assert done.returncode == 1, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    for part in parts:
+        assert part in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["optim.learning_rate=1"], ["unknown key optim.learning_rate", "lr, final_lr, warmup"]),
+        (["+optim.learning_rate=1"], ["unknown key optim.learning_rate", "lr, final_lr, warmup"]),
+        (["optim.lr=fast"], ["optim.lr=fast", "could not be converted to Float"]),
+        (["optim.lr=-1"], ["optim.lr=-1.0: expected a number above 0"]),
+        (["data=wsj"], ["data/wsj", "contest made"]),
+        (["data=contest"], ["data.root=None: expected the contest's folder"]),
+        (["model.widths=[a]"], ["model.widths=[a]"]),
+        (["device=cuda:77"], ["device=cuda:77 cannot be used"]),
+        (["optim.lr=["], ["no viable alternative"]),
+        (["train.resume=nowhere/last.pt"], ["nowhere/last.pt: there is no such checkpoint"]),
+    ],
+)
+def test_a_mistake_in_the_configuration_is_one_line(
+    tmp_path: Path, arguments: list[str], parts: list[str]
+) -> None:
+    assert_one_line(run_script(tmp_path, "train.py", *arguments), "train.py: ", *parts)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistake_in_the_files_is_one_line_and_leaves_no_run(tmp_path: Path, contest_folder: Path) -> None:
+    labels = list(np.load(contest_folder / "dev_labels.npy", allow_pickle=True))
+    labels[1] = labels[1][:-1]
+    write_utterances(contest_folder / "dev_labels.npy", labels)
+    done = run_script(tmp_path, "train.py", "data=contest", f"data.root={contest_folder}")
+    assert_one_line(done, "train.py: dev_labels.npy, utterance 1:", "frames but", "labels")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_traceback_is_there_for_who_asks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    done = run_script(tmp_path, "train.py", "optim.lr=-1")
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+
+
+def test_predict_and_evaluate_name_a_checkpoint_that_is_none(tmp_path: Path) -> None:
+    assert_one_line(run_script(tmp_path, "predict.py"), "predict.py: checkpoint=: expected the path")
+    (tmp_path / "x.pt").write_text("hello")
+    done = run_script(tmp_path, "evaluate.py", "checkpoint=x.pt")
+    assert_one_line(done, "evaluate.py: x.pt is no checkpoint")
+
+
+def test_a_submission_from_anywhere_is_checked(tmp_path: Path, contest_folder: Path) -> None:
+    csv = tmp_path / "mine.csv"
+    csv.write_text("id,label\n0,5\n1,6\n")
+    done = run_script(tmp_path, "check_submission.py", str(csv))
+    assert (done.returncode, done.stdout) == (0, f"{csv}: 2 rows, accepted\n")
+    done = run_script(tmp_path, "check_submission.py", str(csv), "--classes", "6")
+    assert_one_line(done, "check_submission.py: mine.csv, line 3: expected a label of 0 to 5, got label '6'")
+    done = run_script(tmp_path, "check_submission.py", str(csv), "--root", str(contest_folder))
+    assert_one_line(done, "mine.csv: 2 rows, expected one for each of")

@@ -1,0 +1,226 @@
+"""The whole way, as a user goes it: from nothing to a checked CSV, on with a run, with one's own files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from test_cli import SCRIPTS, assert_one_line, run_script
+
+from senone.checkpoint import load_checkpoint
+from senone.corpus.contest import open_contest, write_utterances
+
+SMALL = (
+    "model.context=2",
+    "model.widths=[16]",
+    "train.epochs=2",
+    "train.batch_size=16",
+    "data.num_classes=6",
+)
+
+
+@pytest.fixture(scope="module")
+def smoke(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the smoke experiment was run once, on the corpus that is already there."""
+    folder = tmp_path_factory.mktemp("smoke")
+    done = run_script(folder, "train.py", "experiment=smoke", f"corpus.root={tiny_corpus.parent}", "name=a")
+    assert done.returncode == 0, done.stderr
+    (folder / "stdout.txt").write_text(done.stdout)
+    return folder
+
+
+def test_smoke_leaves_all_that_a_run_promises(smoke: Path, tiny_corpus: Path) -> None:
+    run = smoke / "runs" / "a"
+    names = {path.name for path in run.iterdir()}
+    assert names == {
+        "config.json", "metrics.jsonl", "train.log", "last.pt", "best.pt",
+        "curves.png", "confusion.png", "utterance.png", "report.html",
+    }  # fmt: skip
+    frames = sum(open_contest(tiny_corpus)["test"].lengths)
+    table = pd.read_csv(smoke / "submissions" / "a.csv")
+    assert table.columns.tolist() == ["id", "label"]
+    assert table["id"].tolist() == list(range(frames))
+    assert table["label"].between(0, 137).all()
+    assert table["label"].nunique() > 3
+    said = (smoke / "stdout.txt").read_text()
+    for part in (
+        "dev accuracy: ",
+        "simulated board: ",
+        "curves.png",
+        "submissions/a.csv",
+        "kaggle competitions",
+    ):
+        assert part in said
+    about = json.loads((run / "config.json").read_text())
+    assert about["config"]["train"]["epochs"] == 2
+    assert about["data"].keys() == {"train", "dev", "test"}
+
+
+def test_smoke_learns_more_than_the_commonest_class(smoke: Path, tiny_corpus: Path) -> None:
+    labels = np.concatenate(list(np.load(tiny_corpus / "dev_labels.npy", allow_pickle=True)))
+    commonest = np.bincount(labels).max() / len(labels)
+    records = [json.loads(line) for line in (smoke / "runs/a/metrics.jsonl").read_text().splitlines()]
+    assert records[-1]["dev_accuracy"] > commonest + 0.05
+
+
+def test_a_second_run_reuses_corpus_and_cache_and_is_the_same(smoke: Path, tiny_corpus: Path) -> None:
+    stores = {path: path.stat().st_mtime_ns for path in (smoke / "data/stores").glob("*/rows.bin")}
+    made = (tiny_corpus / "train.npy").stat().st_mtime_ns
+    done = run_script(smoke, "train.py", "experiment=smoke", f"corpus.root={tiny_corpus.parent}", "name=b")
+    assert done.returncode == 0, done.stderr
+    assert {path: path.stat().st_mtime_ns for path in (smoke / "data/stores").glob("*/rows.bin")} == stores
+    assert (tiny_corpus / "train.npy").stat().st_mtime_ns == made
+    assert (smoke / "submissions/a.csv").read_bytes() == (smoke / "submissions/b.csv").read_bytes()
+
+
+def test_predict_rebuilds_the_csv_from_the_checkpoint_alone(smoke: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "a" / "best.pt"
+    elsewhere.parent.mkdir()
+    elsewhere.write_bytes((smoke / "runs/a/best.pt").read_bytes())
+    done = run_script(tmp_path, "predict.py", f"checkpoint={elsewhere}")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "submissions/a.csv").read_bytes() == (smoke / "submissions/a.csv").read_bytes()
+
+
+def test_evaluate_gives_the_accuracy_of_the_run(smoke: Path) -> None:
+    best = load_checkpoint(smoke / "runs/a/best.pt")["dev_accuracy"]
+    done = run_script(smoke, "evaluate.py", "checkpoint=runs/a/best.pt")
+    assert done.returncode == 0, done.stderr
+    assert f"accuracy {best:.2%} by state" in done.stdout
+    folder = smoke / "runs/a/evaluate-dev"
+    states = pd.read_csv(folder / "states.csv")
+    assert (states["accuracy"] * states["frames"]).sum() / states["frames"].sum() == pytest.approx(best)
+    confusion = pd.read_csv(folder / "confusion.csv", index_col="true")
+    assert confusion.shape == (46, 46)
+    assert confusion.to_numpy().sum() == states["frames"].sum()
+    assert pd.read_csv(folder / "phonemes.csv")["frames"].sum() == states["frames"].sum()
+
+
+def test_the_board_is_the_accuracy_on_the_labels_kept_apart(smoke: Path) -> None:
+    done = run_script(smoke, "evaluate.py", "checkpoint=runs/a/best.pt", "split=test")
+    assert done.returncode == 0, done.stderr
+    overall = float(done.stdout.split("accuracy ")[-1].split("%")[0])
+    board = next(
+        line for line in (smoke / "stdout.txt").read_text().splitlines() if "simulated board" in line
+    )
+    public, private = (float(part.split("%")[0]) for part in board.split(": ")[1].split(", "))
+    assert 0.3 * public + 0.7 * private == pytest.approx(overall, abs=1.0)
+
+
+def test_the_contests_files_drop_in_by_one_config_value(tmp_path: Path, contest_folder: Path) -> None:
+    (contest_folder / "sample_submission.csv").write_text(
+        "Id,Class\n" + "".join(f"{i},0\n" for i in range(sum(open_contest(contest_folder)["test"].lengths)))
+    )
+    done = run_script(
+        tmp_path, "train.py", "data=contest", f"data.root={contest_folder}", "name=mine", *SMALL
+    )
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(tmp_path / "submissions/mine.csv")
+    assert table.columns.tolist() == ["Id", "Class"]
+    assert len(table) == sum(open_contest(contest_folder)["test"].lengths)
+    assert "simulated board" not in done.stdout
+    assert "checked against sample_submission.csv" in done.stdout
+    assert "kaggle competitions submit -c 11-785" in done.stdout
+    done = run_script(tmp_path, "evaluate.py", "checkpoint=runs/mine/best.pt", "split=test")
+    assert_one_line(done, "split=test", "holds no test_labels.npy")
+
+
+def test_a_checkpoint_meets_data_of_another_kind_with_a_line(
+    tmp_path: Path, smoke: Path, contest_folder: Path
+) -> None:
+    done = run_script(
+        tmp_path, "predict.py", f"checkpoint={smoke / 'runs/a/best.pt'}", f"root={contest_folder}"
+    )
+    assert_one_line(done, "8 values a frame", "is of a model for 40")
+    assert not (tmp_path / "submissions").exists()
+
+
+def test_a_broken_sample_keeps_the_csv_that_is_there(tmp_path: Path, contest_folder: Path) -> None:
+    arguments = ("data=contest", f"data.root={contest_folder}", "name=mine", *SMALL)
+    assert run_script(tmp_path, "train.py", *arguments).returncode == 0
+    before = (tmp_path / "submissions/mine.csv").read_bytes()
+    (contest_folder / "sample_submission.csv").write_text("id,label\n0,0\n")
+    done = run_script(tmp_path, "predict.py", "checkpoint=runs/mine/best.pt")
+    assert_one_line(done, "sample_submission.csv: 1 rows, but the test set has")
+    assert (tmp_path / "submissions/mine.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("how", ["path", "auto"])
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path, contest_folder: Path, how: str) -> None:
+    arguments = [
+        "data=contest", f"data.root={contest_folder}", "data.num_classes=6",
+        "model.widths=[8]", "train.epochs=2000", "train.batch_size=16",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, SCRIPTS / "train.py", *arguments, "name=mine"],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    metrics = tmp_path / "runs/mine/metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not metrics.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said, complaints = process.communicate(timeout=60)
+    assert process.returncode == 130, complaints
+    again = next(line.strip() for line in said.splitlines() if "train.resume=" in line)
+    assert again.endswith("train.resume=runs/mine/last.pt")
+    assert "'model.widths=[8]'" in again
+
+    stopped = load_checkpoint(tmp_path / "runs/mine/last.pt")
+    stopped["config"]["train"]["epochs"] = 2000
+    epochs = stopped["progress"]["epoch"]
+    assert epochs >= 1
+    process = subprocess.Popen(
+        [sys.executable, SCRIPTS / "train.py", *arguments, "name=mine",
+         "train.resume=" + ("auto" if how == "auto" else "runs/mine/last.pt")],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    while process.poll() is None and time.monotonic() < deadline:
+        if len(metrics.read_text().splitlines()) > epochs + 3:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    said, complaints = process.communicate(timeout=60)
+    assert process.returncode == 130, complaints
+    assert f"resumed from runs/mine/last.pt after {epochs} epochs" in said
+    records = [json.loads(line)["epoch"] for line in metrics.read_text().splitlines()]
+    assert records == list(range(1, len(records) + 1))
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+
+
+def test_a_resume_of_another_configuration_is_refused_with_what_differs(
+    tmp_path: Path, contest_folder: Path
+) -> None:
+    arguments = ["data=contest", f"data.root={contest_folder}", "name=mine", *SMALL]
+    assert run_script(tmp_path, "train.py", *arguments).returncode == 0
+    last = tmp_path / "runs/mine/last.pt"
+    before = last.read_bytes()
+    done = run_script(tmp_path, "train.py", *arguments, "optim.lr=0.5", "train.resume=runs/mine/last.pt")
+    assert_one_line(done, "is of another configuration: optim.lr: 0.002 there, 0.5 here")
+    write_utterances(contest_folder / "train.npy", [np.zeros((50, 8), "f4")])
+    write_utterances(contest_folder / "train_labels.npy", [np.zeros(50, "i8")])
+    done = run_script(tmp_path, "train.py", *arguments, "train.resume=runs/mine/last.pt")
+    assert_one_line(done, "frames, but train has 50")
+    assert last.read_bytes() == before
+
+
+def test_resume_auto_starts_anew_where_nothing_is_unfinished(tmp_path: Path, contest_folder: Path) -> None:
+    arguments = ["data=contest", f"data.root={contest_folder}", "name=mine", "train.resume=auto", *SMALL]
+    assert run_script(tmp_path, "train.py", *arguments).returncode == 0
+    assert run_script(tmp_path, "train.py", *arguments).returncode == 0
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["mine", "mine-2"]
+    first, second = (load_checkpoint(tmp_path / f"runs/{name}/last.pt") for name in ("mine", "mine-2"))
+    for key, value in first["model"].items():
+        assert torch.equal(value, second["model"][key])
