@@ -89,9 +89,20 @@ def test_predict_rebuilds_the_csv_from_the_checkpoint_alone(smoke: Path, tmp_pat
     assert (tmp_path / "submissions/a.csv").read_bytes() == (smoke / "submissions/a.csv").read_bytes()
 
 
+def test_the_decoder_is_in_the_checkpoint_and_pays(smoke: Path) -> None:
+    content = load_checkpoint(smoke / "runs/a/best.pt")
+    assert content["decode"]["name"] == "forward_backward"
+    decoded = run_script(smoke, "evaluate.py", "checkpoint=runs/a/best.pt").stdout
+    accuracy = float(decoded.split("accuracy ")[-1].split("%")[0]) / 100
+    assert accuracy > content["dev_accuracy"] + 0.01
+    said = (smoke / "stdout.txt").read_text()
+    assert f"dev accuracy: {accuracy:.2%}" in said
+    assert f"each frame alone: {content['dev_accuracy']:.2%}" in said
+
+
 def test_evaluate_gives_the_accuracy_of_the_run(smoke: Path) -> None:
     best = load_checkpoint(smoke / "runs/a/best.pt")["dev_accuracy"]
-    done = run_script(smoke, "evaluate.py", "checkpoint=runs/a/best.pt")
+    done = run_script(smoke, "evaluate.py", "checkpoint=runs/a/best.pt", "decode=argmax")
     assert done.returncode == 0, done.stderr
     assert f"accuracy {best:.2%} by state" in done.stdout
     folder = smoke / "runs/a/evaluate-dev"
@@ -119,7 +130,13 @@ def test_the_contests_files_drop_in_by_one_config_value(tmp_path: Path, contest_
         "Id,Class\n" + "".join(f"{i},0\n" for i in range(sum(open_contest(contest_folder)["test"].lengths)))
     )
     done = run_script(
-        tmp_path, "train.py", "data=contest", f"data.root={contest_folder}", "name=mine", *SMALL
+        tmp_path,
+        "train.py",
+        "data=contest",
+        f"data.root={contest_folder}",
+        "name=mine",
+        "decode=viterbi",
+        *SMALL,
     )
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "submissions/mine.csv")

@@ -24,6 +24,7 @@ ROOMS = [
     "dataset",
     "models",
     "optim",
+    "decode",
     "checkpoint",
     "runlog",
     "device",

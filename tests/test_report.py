@@ -1,5 +1,6 @@
 """The pictures: what they show is there, and nothing of it is cut off."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ def test_confusion_shows_shares_of_all_46_phonemes(tmp_path: Path, figures: list
     np.testing.assert_allclose(shown[5], counts[5] / counts[5].sum())
     assert np.isnan(shown[3]).all()
     boxes = [label.get_window_extent() for label in axes.get_yticklabels()]
-    assert all(upper.y0 >= lower.y1 - 1 for upper, lower in zip(boxes[:-1], boxes[1:], strict=True))
+    assert all(upper.y0 >= lower.y1 - 1 for upper, lower in pairwise(boxes))
     assert_nothing_is_cut_off(figures[0])
 
 

@@ -116,6 +116,23 @@ class OptimConfig:
 
 
 @dataclass
+class DecodeConfig:
+    """From posteriors to labels that make sense in time; the chain of states is counted on train."""
+
+    name: str = "forward_backward"
+    acoustic_scale: float | None = None  # null: what gets most of dev right
+    prior_scale: float | None = None
+    smoothing: float = 1.0  # counts that are added to each state's transitions
+
+    def __post_init__(self) -> None:
+        require_choice("decode.name", self.name, ("argmax", "forward_backward", "viterbi"))
+        for key in ("acoustic_scale", "prior_scale"):
+            value = getattr(self, key)
+            require(value is None or 0 <= value < math.inf, f"decode.{key}", value, "0 or more, or null")
+        require(self.smoothing > 0, "decode.smoothing", self.smoothing, "a number above 0")
+
+
+@dataclass
 class FitConfig:
     """The training loop."""
 
@@ -144,6 +161,7 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=MlpConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: FitConfig = field(default_factory=FitConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
     seed: int = 0
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     name: str | None = None  # of the run; null: the data, the model and the time
@@ -163,6 +181,7 @@ class PredictConfig:
     checkpoint: str = ""  # runs/NAME/best.pt
     root: str | None = None  # other data than the checkpoint was trained with
     split: str = "dev"  # evaluate.py only
+    decode: DecodeConfig | None = None  # null: as the checkpoint has it
     device: str = "auto"
     submissions: str = "submissions"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from senone.config import CorpusConfig, DataConfig
 from senone.corpus.contest import open_contest
-from senone.corpus.synthesis import make_corpus
+from senone.corpus.synthesis import explicit_sizes, make_corpus
 from senone.frames import FrameStore, open_store
 
 
@@ -28,7 +28,14 @@ def open_dataset(data: DataConfig, corpus: CorpusConfig, context: int, *, progre
     ``context`` frames on each side. What is wrong with the files raises ValueError."""
     root = Path(data.root) if data.root else corpus_folder(corpus)
     if data.name == "made":
-        make_corpus(root, size=corpus.size, seed=corpus.seed, workers=corpus.workers, progress=progress)
+        make_corpus(
+            root,
+            size=corpus.size,
+            seed=corpus.seed,
+            workers=corpus.workers,
+            sizes=explicit_sizes(corpus),
+            progress=progress,
+        )
     stores: dict[str, FrameStore] = {}
     num_classes = data.num_classes
     for name, split in open_contest(root).items():  # train comes first, and says what dev may hold
@@ -48,4 +55,6 @@ def open_dataset(data: DataConfig, corpus: CorpusConfig, context: int, *, progre
 
 def corpus_folder(corpus: CorpusConfig) -> Path:
     """Where a made corpus lands: corpora of different sizes and seeds stand side by side."""
-    return Path(corpus.root) / f"made-{corpus.size}-{corpus.seed}"
+    sizes = {split: getattr(corpus, split) for split in ("train", "dev", "test")}
+    explicit = "".join(f"-{split}-{size[0]}x{size[1]}" for split, size in sizes.items() if size)
+    return Path(corpus.root) / f"made-{corpus.size}{explicit}-{corpus.seed}"

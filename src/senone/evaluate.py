@@ -1,6 +1,6 @@
 """What a model says of a whole store, in file order and in bounded memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from senone.decode import BATCH, Decoder
 from senone.device import autocast
 from senone.frames import FrameStore
 from senone.models.blocks import FrameModel
@@ -30,12 +31,17 @@ class Score:
 
 
 def block_logits(
-    model: FrameModel, store: FrameStore, device: torch.device, precision: str = "float32", block: int = BLOCK
+    model: FrameModel,
+    store: FrameStore,
+    device: torch.device,
+    precision: str = "float32",
+    block: int = BLOCK,
+    only: Iterable[int] | None = None,
 ) -> Iterator[tuple[int, torch.Tensor]]:
-    """Yield (first frame, (T, K) float32 logits on the device), utterance by utterance in file order, at
-    most ``block`` frames at a time. Runs the model as it is: see ``evaluating``."""
+    """Yield (first frame, (T, K) float32 logits on the device), utterance by utterance in file order (or
+    ``only`` some), at most ``block`` frames at a time. Runs the model as it is: see ``evaluating``."""
     context = model.context
-    for utterance in range(store.num_utterances):
+    for utterance in range(store.num_utterances) if only is None else only:
         padded = store.utterance(utterance, context)
         first = int(store.offsets[utterance])
         for start in range(0, len(padded) - 2 * context, block):
@@ -57,35 +63,75 @@ def evaluating(model: FrameModel) -> Iterator[FrameModel]:
 
 
 def score(
-    model: FrameModel, store: FrameStore, device: torch.device, precision: str = "float32"
+    model: FrameModel,
+    store: FrameStore,
+    device: torch.device,
+    precision: str = "float32",
+    decoder: Decoder | None = None,
 ) -> tuple[Score, np.ndarray]:
     """The model's score on a labelled store, and its predictions (N,) int64."""
     assert store.labels is not None, "a store without labels cannot be scored"
-    classes = store.num_classes
-    labels = store.labels.to(device).long()
-    confusion = torch.zeros(classes * classes, dtype=torch.int64, device=device)
-    loss = torch.zeros((), dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
-    predictions = torch.empty(store.num_frames, dtype=torch.int64, device=device)
-    with evaluating(model):
+    labels, classes = store.labels.to(device).long(), store.num_classes
+    loss = torch.zeros((), device=device)
+
+    def weighed() -> Iterator[tuple[int, torch.Tensor]]:
         for first, logits in block_logits(model, store, device, precision):
-            true = labels[first : first + len(logits)]
-            predicted = logits.argmax(dim=1)
-            predictions[first : first + len(logits)] = predicted
-            confusion += torch.bincount(true * classes + predicted, minlength=classes * classes)
-            loss += F.cross_entropy(logits, true, reduction="sum")
-    counts = confusion.view(classes, classes).cpu().numpy()
-    return Score(counts, float(loss) / store.num_frames), predictions.cpu().numpy()
+            loss.add_(F.cross_entropy(logits, labels[first : first + len(logits)], reduction="sum"))
+            yield first, logits
+
+    with evaluating(model):
+        predictions = _labels(weighed(), store, decoder)
+    pairs = labels.cpu().numpy() * classes + predictions
+    confusion = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+    return Score(confusion, float(loss) / store.num_frames), predictions
 
 
 def predict(
-    model: FrameModel, store: FrameStore, device: torch.device, precision: str = "float32"
+    model: FrameModel,
+    store: FrameStore,
+    device: torch.device,
+    precision: str = "float32",
+    decoder: Decoder | None = None,
 ) -> np.ndarray:
-    """(N,) int64: the likeliest class of each frame, in file order."""
-    predictions = torch.empty(store.num_frames, dtype=torch.int64, device=device)
+    """(N,) int64: the class of each frame in file order, by the decoder or, without one, the likeliest."""
     with evaluating(model):
-        for first, logits in block_logits(model, store, device, precision):
-            predictions[first : first + len(logits)] = logits.argmax(dim=1)
-    return predictions.cpu().numpy()
+        return _labels(block_logits(model, store, device, precision), store, decoder)
+
+
+def utterance_logits(
+    model: FrameModel,
+    store: FrameStore,
+    utterances: Iterable[int],
+    device: torch.device,
+    precision: str = "float32",
+) -> list[torch.Tensor]:
+    """The (T, K) logits of some utterances, each on the device."""
+    with evaluating(model):
+        return [
+            torch.cat([logits for _, logits in block_logits(model, store, device, precision, only=[index])])
+            for index in utterances
+        ]
+
+
+def _labels(
+    blocks: Iterator[tuple[int, torch.Tensor]], store: FrameStore, decoder: Decoder | None
+) -> np.ndarray:
+    """Blocks of logits in file order -> (N,) int64 labels; a decoder gets BATCH whole utterances at a time."""
+    if decoder is None:
+        return torch.cat([logits.argmax(dim=1) for _, logits in blocks]).cpu().numpy()
+    ends = set(store.offsets[1:].tolist())
+    labels: list[torch.Tensor] = []
+    waiting: list[torch.Tensor] = []
+    pieces: list[torch.Tensor] = []
+    for first, logits in blocks:
+        pieces.append(logits)
+        if first + len(logits) in ends:
+            waiting.append(torch.cat(pieces))
+            pieces = []
+            if len(waiting) == BATCH or first + len(logits) == store.num_frames:
+                labels += decoder(waiting)
+                waiting = []
+    return torch.cat(labels).numpy()
 
 
 def group_confusion(confusion: np.ndarray, states: int) -> np.ndarray:

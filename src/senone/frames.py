@@ -190,8 +190,11 @@ def _build_store(
     with (folder / "rows.bin").open("wb") as rows_file, (folder / "labels.bin").open("wb") as labels_file:
         utterances = tqdm(
             _read_checked(split, settings["num_classes"], settings["on_bad"]),
-            f"store {split.name}", total=len(split.frames), unit=" utterances", disable=None if progress else True,
-        )  # fmt: skip
+            f"preparing {split.name}",
+            total=len(split.frames),
+            unit=" utterances",
+            disable=None if progress else True,  # None: only for eyes, not in a log file
+        )
         wide = settings["num_classes"] is None or settings["num_classes"] > 256
         for frames, labels in utterances:
             if settings["normalise"] == "utterance":

@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from senone.checkpoint import load_checkpoint
-from senone.config import CorpusConfig, DataConfig, PredictConfig, TrainConfig
+from senone.checkpoint import load_checkpoint, save_checkpoint
+from senone.config import CorpusConfig, DataConfig, DecodeConfig, PredictConfig, TrainConfig
 from senone.dataset import Dataset, open_dataset
+from senone.decode import Decoder, StateChain, fit_decoder
 from senone.device import choose_device, choose_precision, place_store
-from senone.evaluate import class_table, group_confusion, predict, score
+from senone.evaluate import class_table, group_confusion, predict, score, utterance_logits
 from senone.frames import FrameStore
 from senone.models import FrameModel, build_model, describe_model
 from senone.phonemes import phoneme_names, state_names, states_per_group
@@ -26,6 +27,8 @@ from senone.report import can_draw, plot_confusion, plot_curves, plot_utterance,
 from senone.runlog import RunLog
 from senone.submission import board_scores, find_sample, submit_command, write_submission
 from senone.train import Progress, Stopped, Trainer
+
+DECODER_UTTERANCES = 128  # of dev, that decide on a decoder's scales
 
 # what may differ between a run and its continuation
 WHEREABOUTS = {"name", "runs", "submissions", "device", "corpus.root", "corpus.workers", "data.root",
@@ -90,12 +93,13 @@ def predict_run(config: PredictConfig) -> Path:
     device = choose_device(config.device)
     data = open_dataset(*_data_of(content, config.root), model.context)
     _check_fits(checkpoint, content, data)
-    run = checkpoint.resolve().parent.name
+    run, precision = checkpoint.resolve().parent.name, precision_of(content, device)
     csv, lines = _hand_in(
         model.to(device),
+        _decoder_of(content, model, config.decode, data, device, precision),
         data,
         device,
-        precision_of(content, device),
+        precision,
         Path(config.submissions),
         run if checkpoint.name == "best.pt" else f"{run}-{checkpoint.stem}",
         content["config"]["data"].get("competition"),
@@ -115,7 +119,9 @@ def evaluate_run(config: PredictConfig) -> Path:
     store = data.splits[config.split]
     if store.labels is None:
         raise ValueError(f"split={config.split}: {data.root} holds no {config.split}_labels.npy")
-    result, _ = score(model.to(device), place_store(store, device), device, precision_of(content, device))
+    precision = precision_of(content, device)
+    decoder = _decoder_of(content, model.to(device), config.decode, data, device, precision)
+    result, _ = score(model, place_store(store, device), device, precision, decoder)
     group = states_per_group(store.num_classes)
     confusion = group_confusion(result.confusion, group)
     phonemes = pd.DataFrame(class_table(confusion, phoneme_names(store.num_classes)))
@@ -134,7 +140,7 @@ def evaluate_run(config: PredictConfig) -> Path:
     by_phoneme = np.trace(confusion) / confusion.sum()
     print(
         f"{config.split}: {store.num_frames:,} frames, accuracy {result.accuracy:.2%} by state, "
-        f"{by_phoneme:.2%} by phoneme, loss {result.loss:.3f}"
+        f"{by_phoneme:.2%} by phoneme, loss {result.loss:.3f}, {_describe_decoder(decoder)}"
     )
     print(f"tables and confusion: {folder}")
     return folder
@@ -160,12 +166,18 @@ def _finish_run(
     log: RunLog, config: TrainConfig, data: Dataset, device: torch.device, precision: str, progress: Progress
 ) -> None:
     """With a run's best checkpoint: pictures, the CSV, and what a board would say."""
-    model, _ = load_model(log.folder / "best.pt")
-    result, predicted = score(model.to(device), place_store(data.dev, device), device, precision)
+    model, content = load_model(log.folder / "best.pt")
+    decoder = _fit_decoder(model.to(device), config.decode, data, device, precision)
+    save_checkpoint(log.folder / "best.pt", {**content, "decode": decoder.state() if decoder else None})
+    result, predicted = score(model, place_store(data.dev, device), device, precision, decoder)
     _, lines = _hand_in(
-        model, data, device, precision, Path(config.submissions), log.name, config.data.competition
+        model, decoder, data, device, precision, Path(config.submissions), log.name, config.data.competition
     )
-    lines = [f"dev accuracy: {result.accuracy:.2%} (loss {result.loss:.3f})", *lines]
+    lines = [
+        f"dev accuracy: {result.accuracy:.2%} (loss {result.loss:.3f}; {_describe_decoder(decoder)}"
+        + (f"; each frame alone: {content['dev_accuracy']:.2%})" if decoder else ")"),
+        *lines,
+    ]
     if can_draw():
         pictures = _draw(log, data.dev, predicted, result.confusion, progress)
         write_report(log.folder, f"senone run {log.name}", lines, pictures)
@@ -198,12 +210,12 @@ def _draw(
 
 
 def _hand_in(
-    model: FrameModel, data: Dataset, device: torch.device, precision: str, folder: Path, name: str,
-    competition: str | None,
+    model: FrameModel, decoder: Decoder | None, data: Dataset, device: torch.device, precision: str,
+    folder: Path, name: str, competition: str | None,
 ) -> tuple[Path, list[str]]:  # fmt: skip
     """Write ``folder/name.csv`` for the test set; its path, and what there is to say about it."""
     test = data.test
-    labels = predict(model, place_store(test, device), device, precision)
+    labels = predict(model, place_store(test, device), device, precision, decoder)
     csv = folder / f"{name}.csv"
     sample = find_sample(data.root)
     write_submission(csv, labels, num_frames=test.num_frames, num_classes=test.num_classes, sample=sample)
@@ -218,6 +230,40 @@ def _hand_in(
         f"submission: {csv} ({test.num_frames:,} rows, {checked}, {legal})",
         f"hand it in: {submit_command(csv, competition, name)}",
     ]
+
+
+def _fit_decoder(
+    model: FrameModel, settings: DecodeConfig, data: Dataset, device: torch.device, precision: str
+) -> Decoder | None:
+    """The decoder that is asked for, its scales chosen on utterances from all over dev; None for argmax."""
+    if settings.name == "argmax":
+        return None
+    count = min(data.dev.num_utterances, DECODER_UTTERANCES)
+    chosen = np.linspace(0, data.dev.num_utterances - 1, count).astype(int).tolist()
+    logits = utterance_logits(model, place_store(data.dev, device), chosen, device, precision)
+    labels = [data.dev.utterance_labels(index).long() for index in chosen]
+    chain = StateChain.count(data.train, settings.smoothing)
+    return fit_decoder(settings.name, chain, logits, labels, settings.acoustic_scale, settings.prior_scale)
+
+
+def _decoder_of(
+    content: dict[str, Any],
+    model: FrameModel,
+    wanted: DecodeConfig | None,
+    data: Dataset,
+    device: torch.device,
+    precision: str,
+) -> Decoder | None:
+    """The decoder of a checkpoint, or the one that is asked for instead."""
+    if wanted is not None:
+        return _fit_decoder(model, wanted, data, device, precision)
+    return Decoder.from_state(content["decode"]) if content.get("decode") else None
+
+
+def _describe_decoder(decoder: Decoder | None) -> str:
+    if decoder is None:
+        return "argmax"
+    return f"{decoder.name}, scales {decoder.acoustic_scale:g} and {decoder.prior_scale:g}"
 
 
 def _typical_utterance(store: FrameStore) -> int:

@@ -1,0 +1,205 @@
+"""Decoding: exact against enumeration and against plain recursions in the log domain, safe at any length."""
+
+from itertools import pairwise, product
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from senone.decode import (
+    DECODERS,
+    Decoder,
+    StateChain,
+    decode_marginals,
+    decode_path,
+    fit_decoder,
+)
+from senone.frames import FrameStore
+
+
+def random_chain(classes: int, seed: int, never_left: float | None = None) -> StateChain:
+    generator = torch.Generator().manual_seed(seed)
+    transitions = torch.rand(classes, classes, generator=generator, dtype=torch.float64) ** 4
+    if never_left is not None:
+        transitions[0, 1:] = never_left
+        transitions[0, 0] = 1
+    prior = torch.rand(classes, generator=generator, dtype=torch.float64) + 0.1
+    initial = torch.rand(classes, generator=generator, dtype=torch.float64)
+    return StateChain(
+        prior / prior.sum(), initial / initial.sum(), transitions / transitions.sum(dim=1, keepdim=True)
+    )
+
+
+def random_scores(lengths: list[int], classes: int, seed: int, scale: float = 3.0) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [scale * torch.randn(length, classes, generator=generator) for length in lengths]
+
+
+def enumerate_paths(chain: StateChain, scores: torch.Tensor) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Marginals and the likeliest path, by the sum over all K^T paths."""
+    length, classes = scores.shape
+    marginals, best, best_path = np.zeros((length, classes)), -1.0, ()
+    for path in product(range(classes), repeat=length):
+        weight = float(chain.initial[path[0]])
+        for before, after in pairwise(path):
+            weight *= float(chain.transitions[before, after])
+        weight *= float(torch.exp(sum(scores[t, s].double() for t, s in enumerate(path))))
+        for t, s in enumerate(path):
+            marginals[t, s] += weight
+        if weight > best:
+            best, best_path = weight, path
+    return marginals / marginals.sum(axis=1, keepdims=True), best_path
+
+
+def log_domain(chain: StateChain, scores: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
+    """The recursions as the books write them, frame by frame in the log domain and float64."""
+    scores, log_a = scores.double(), chain.transitions.log()
+    length = len(scores)
+    alpha, beta, delta = torch.zeros_like(scores), torch.zeros_like(scores), torch.zeros_like(scores)
+    came_from = torch.zeros_like(scores, dtype=torch.int64)
+    alpha[0] = delta[0] = chain.initial.log() + scores[0]
+    for t in range(1, length):
+        alpha[t] = torch.logsumexp(alpha[t - 1][:, None] + log_a, dim=0) + scores[t]
+        best, came_from[t] = (delta[t - 1][:, None] + log_a).max(dim=0)
+        delta[t] = best + scores[t]
+    for t in range(length - 2, -1, -1):
+        beta[t] = torch.logsumexp(log_a + scores[t + 1] + beta[t + 1], dim=1)
+    path = [int(delta[-1].argmax())]
+    for t in range(length - 1, 0, -1):
+        path.append(int(came_from[t, path[-1]]))
+    return (alpha + beta).softmax(dim=1), path[::-1]
+
+
+def path_score(chain: StateChain, scores: torch.Tensor, path: list[int]) -> float:
+    log_a = chain.transitions.log()
+    steps = sum(float(log_a[before, after]) for before, after in pairwise(path))
+    return float(chain.initial.log()[path[0]]) + steps + sum(float(scores[t, s]) for t, s in enumerate(path))
+
+
+@given(
+    lengths=st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    classes=st.integers(2, 4),
+    seed=st.integers(0, 10_000),
+)
+@settings(max_examples=25, deadline=None)
+def test_both_are_exact_against_all_paths(lengths: list[int], classes: int, seed: int) -> None:
+    chain, scores = random_chain(classes, seed), random_scores(lengths, classes, seed)
+    marginals, paths = decode_marginals(chain, scores), decode_path(chain, scores)
+    for utterance, marginal, path in zip(scores, marginals, paths, strict=True):
+        expected, best = enumerate_paths(chain, utterance)
+        np.testing.assert_allclose(marginal, expected, rtol=1e-4, atol=1e-6)
+        assert path_score(chain, utterance, path.tolist()) == pytest.approx(
+            path_score(chain, utterance, list(best)), abs=1e-4
+        )
+
+
+def test_a_batch_of_138_states_agrees_with_the_log_domain() -> None:
+    chain = random_chain(138, 0)
+    scores = random_scores([70, 1, 150, 33], 138, 1)
+    marginals, paths = decode_marginals(chain, scores), decode_path(chain, scores)
+    for utterance, marginal, path in zip(scores, marginals, paths, strict=True):
+        expected, best = log_domain(chain, utterance)
+        torch.testing.assert_close(marginal.double(), expected, rtol=1e-3, atol=1e-6)
+        assert path_score(chain, utterance, path.tolist()) == pytest.approx(
+            path_score(chain, utterance, best), abs=1e-2
+        )
+
+
+def test_an_utterance_is_decoded_alike_alone_and_among_others() -> None:
+    chain = random_chain(10, 3)
+    scores = random_scores([5, 80, 41, 80], 10, 4)
+    together = decode_marginals(chain, scores)
+    for utterance, marginal, path in zip(scores, together, decode_path(chain, scores), strict=True):
+        torch.testing.assert_close(marginal, decode_marginals(chain, [utterance])[0])
+        assert torch.equal(path, decode_path(chain, [utterance])[0])
+
+
+def test_a_hundred_thousand_frames_and_wild_scores_are_safe() -> None:
+    chain = random_chain(6, 5)
+    (scores,) = random_scores([100_000], 6, 6, scale=200.0)
+    scores[500:600] = -1e30
+    scores[700, 2] = 1e30
+    (marginal,) = decode_marginals(chain, [scores])
+    assert torch.isfinite(marginal).all()
+    torch.testing.assert_close(marginal.sum(dim=1), torch.ones(100_000))
+    (path,) = decode_path(chain, [scores])
+    assert len(path) == 100_000
+    assert path[700] == 2
+    certain = (scores.topk(2).values.diff().abs() > 100).flatten()
+    assert (path[certain] == scores.argmax(dim=1)[certain]).float().mean() > 0.99
+
+
+def test_a_transition_that_was_never_seen_is_taken_where_the_frames_leave_no_choice() -> None:
+    chain = random_chain(4, 7, never_left=1e-9)
+    scores = torch.zeros(6, 4)
+    scores[:3, 0], scores[3:, 2] = 50.0, 50.0
+    expected, best = log_domain(chain, scores)
+    torch.testing.assert_close(decode_marginals(chain, [scores])[0].double(), expected, rtol=1e-3, atol=1e-6)
+    assert decode_path(chain, [scores])[0].tolist() == best == [0, 0, 0, 2, 2, 2]
+
+
+def store_of(labels: list[list[int]], classes: int) -> FrameStore:
+    offsets = torch.tensor([0, *np.cumsum([len(utterance) for utterance in labels])])
+    flat = torch.tensor([label for utterance in labels for label in utterance], dtype=torch.uint8)
+    return FrameStore(torch.zeros(len(flat), 1), offsets, flat, 0, classes, "")
+
+
+def test_a_chain_is_counted_within_utterances() -> None:
+    chain = StateChain.count(store_of([[0, 0, 1], [2, 1, 1]], 3), smoothing=1e-12)
+    torch.testing.assert_close(chain.prior, torch.tensor([3, 4, 2], dtype=torch.float64) / 9)
+    torch.testing.assert_close(chain.initial, torch.tensor([0.5, 0, 0.5], dtype=torch.float64))
+    expected = [[0.5, 0.5, 0], [0, 1, 0], [0, 1, 0]]  # 1 -> 2 is where an utterance ends
+    torch.testing.assert_close(chain.transitions, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_a_chain_without_smoothing_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"decode.smoothing=0.0: expected a number above 0"):
+        StateChain.count(store_of([[0, 1]], 2), smoothing=0.0)
+
+
+def test_smoothing_leaves_nothing_impossible() -> None:
+    chain = StateChain.count(store_of([[0, 0, 1]], 4), smoothing=0.5)
+    assert (chain.transitions > 0).all()
+    torch.testing.assert_close(chain.transitions.sum(dim=1), torch.ones(4, dtype=torch.float64))
+    torch.testing.assert_close(chain.transitions[3], chain.prior)  # never seen: as the prior has it
+
+
+def noisy_speech(seed: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Runs of states, and logits that are right only four times in ten."""
+    generator = np.random.default_rng(seed)
+    labels, logits = [], []
+    for _ in range(8):
+        label = np.repeat(generator.integers(5, size=20), generator.integers(4, 12, size=20))
+        scores = 0.8 * np.eye(5)[label] + generator.gumbel(size=(len(label), 5))
+        labels.append(torch.from_numpy(label))
+        logits.append(torch.from_numpy(scores).float())
+    return logits, labels
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_decoding_gets_more_frames_right_than_each_frame_alone(name: str) -> None:
+    logits, labels = noisy_speech(0)
+    chain = StateChain.count(store_of([y.tolist() for y in noisy_speech(1)[1]], 5))
+    decoder = fit_decoder(name, chain, logits, labels)
+    frames = sum(map(len, labels))
+    alone = sum(int((x.argmax(dim=1) == y).sum()) for x, y in zip(logits, labels, strict=True)) / frames
+    decoded = sum(int((p == y).sum()) for p, y in zip(decoder(logits), labels, strict=True)) / frames
+    assert decoded > alone + 0.15
+
+
+def test_scales_that_are_given_are_kept() -> None:
+    logits, labels = noisy_speech(0)
+    chain = random_chain(5, 0)
+    decoder = fit_decoder("viterbi", chain, logits, labels, acoustic_scale=0.35, prior_scale=0.15)
+    assert (decoder.acoustic_scale, decoder.prior_scale) == (0.35, 0.15)
+
+
+def test_a_decoder_survives_its_checkpoint_and_ignores_constants() -> None:
+    logits, _ = noisy_speech(2)
+    decoder = Decoder("forward_backward", random_chain(5, 0), 0.5, 0.3)
+    again = Decoder.from_state(decoder.state())
+    shifted = [frames + torch.randn(len(frames), 1) for frames in logits]
+    for ours, theirs in zip(decoder(logits), again(shifted), strict=True):
+        assert torch.equal(ours, theirs)
