@@ -5,7 +5,7 @@ import torch
 
 from senone.config import MlpConfig
 from senone.models import MODELS, build_model, describe_model
-from senone.models.blocks import ACTIVATIONS, NORMS
+from senone.models.blocks import ACTIVATIONS, NORMS, Dropout
 
 
 def settings(**changes: object) -> dict[str, object]:
@@ -76,6 +76,36 @@ def test_dropout_drops_in_training_alone() -> None:
     x = torch.randn(64, 9, 5)
     assert not torch.equal(model.train()(x), model(x))
     assert torch.equal(model.eval()(x), model(x))
+
+
+@pytest.mark.parametrize("p", [0.05, 0.1, 0.5, 0.9])
+def test_dropout_has_its_rate_and_keeps_the_mean(p: float) -> None:
+    torch.manual_seed(0)
+    x = torch.ones(1000, 1001)
+    y = Dropout(p)(x)
+    assert torch.equal(y[y != 0], torch.full_like(y[y != 0], 1 / (1 - p)))
+    deviation = (p * (1 - p) / x.numel()) ** 0.5
+    assert abs(float((y == 0).double().mean()) - p) < 5 * deviation + 2**-17
+
+
+def test_dropout_is_independent_between_units_and_steps() -> None:
+    torch.manual_seed(0)
+    dropout = Dropout(0.3)
+    n = 4000
+    first, second = (dropout(torch.ones(n, 16)) != 0 for _ in range(2))
+    both = torch.cat([first, second], dim=1).double()  # (n, 32): 16 units at two steps
+    correlation = torch.corrcoef(both.T) - torch.eye(32)
+    assert correlation.abs().max() < 5 / n**0.5
+    rows = torch.corrcoef(torch.stack([first[:-1].flatten().double(), first[1:].flatten().double()]))
+    assert abs(float(rows[0, 1])) < 5 / (16 * n) ** 0.5
+
+
+def test_dropout_passes_the_gradient_of_what_it_kept() -> None:
+    x = torch.randn(50, 7, requires_grad=True)
+    y = Dropout(0.4)(x)
+    y.sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, torch.where(y != 0, 1 / 0.6, 0.0))
 
 
 def test_no_hidden_layer_is_a_linear_classifier() -> None:

@@ -15,6 +15,7 @@ from senone.config import FitConfig, OptimConfig
 from senone.corpus.contest import open_contest
 from senone.frames import FrameStore, open_store
 from senone.models import build_model
+from senone.models.blocks import Dropout
 from senone.runlog import RunLog
 from senone.train import Stopped, Trainer
 
@@ -160,7 +161,7 @@ def test_the_mean_loss_of_an_epoch_weights_by_frames(stores: dict[str, FrameStor
     settings = replace(SETTINGS, epochs=1, label_smoothing=0.0, ema=0.0, batch_size=50)
     trainer = make_trainer(stores, tmp_path / "run", settings, lr=1e-12, final_lr=0.0)
     for module in trainer.model.modules():
-        if isinstance(module, torch.nn.Dropout):
+        if isinstance(module, Dropout):
             module.p = 0.0
     seen: list[tuple[float, float]] = []
     step = trainer._step
