@@ -1,0 +1,64 @@
+"""A measured figure and its goal; times of several functions, taken so that they can be compared."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A value in a unit; ``floor`` is what it cannot go below, ``goal`` what it should not go above."""
+
+    name: str
+    value: float
+    unit: str = "x"
+    floor: float | None = None
+    goal: float | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.goal is None or self.value <= self.goal
+
+    def line(self) -> str:
+        """A row of the table for people."""
+        goal = "" if self.goal is None else f"goal {self.goal:g} {self.unit}"
+        verdict = "" if self.goal is None else "ok" if self.ok else "MISSED"
+        return f"{self.name:<66} {self.value:8.3f} {self.unit:<3} {goal:<14} {verdict}".rstrip()
+
+    def json(self) -> str:
+        return json.dumps({**asdict(self), "value": round(self.value, 4), "ok": self.ok})
+
+
+def interleave(
+    functions: Mapping[str, Callable[[], object]],
+    rounds: int,
+    seconds_a_turn: float = 0.02,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, np.ndarray]:
+    """The seconds a call of each function takes, (rounds,).
+
+    In every round each has its turn, of as many calls as fill ``seconds_a_turn``, so whatever slows the
+    machine down for a while slows all of them: compare them round by round, by ``ratio``.
+    """
+    calls = {}
+    for name, function in functions.items():
+        function()  # the first call allocates and compiles
+        start = time.perf_counter()
+        function()
+        calls[name] = max(1, round(seconds_a_turn / (time.perf_counter() - start)))
+    seconds = {name: np.zeros(rounds) for name in functions}
+    for i in range(rounds):
+        for name, function in functions.items():
+            start = clock()
+            for _ in range(calls[name]):
+                function()
+            seconds[name][i] = (clock() - start) / calls[name]
+    return seconds
+
+
+def ratio(seconds: np.ndarray, base: np.ndarray) -> float:
+    """The median over the rounds of how many times the base's time something took."""
+    return float(np.median(seconds / base))
