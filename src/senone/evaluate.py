@@ -116,7 +116,7 @@ def utterance_logits(
 def _labels(
     blocks: Iterator[tuple[int, torch.Tensor]], store: FrameStore, decoder: Decoder | None
 ) -> np.ndarray:
-    """Blocks of logits in file order -> (N,) int64 labels; a decoder gets BATCH whole utterances at a time."""
+    """Blocks of logits in file order -> (N,) int64 labels; a decoder gets whole utterances."""
     if decoder is None:
         return torch.cat([logits.argmax(dim=1) for _, logits in blocks]).cpu().numpy()
     ends = set(store.offsets[1:].tolist())
