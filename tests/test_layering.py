@@ -30,6 +30,7 @@ ROOMS = [
     "decode",
     "checkpoint",
     "runlog",
+    "comparison",
     "device",
     "evaluate",
     "train",

@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from senone.checkpoint import load_checkpoint
 from senone.config import FitConfig, OptimConfig
-from senone.corpus.contest import open_contest
+from senone.corpus.contest import open_contest, write_utterances
 from senone.frames import FrameStore, open_store
 from senone.models import build_model
 from senone.models.blocks import Dropout
@@ -75,6 +76,36 @@ def test_it_learns_what_can_be_learned(stores: dict[str, FrameStore], tmp_path: 
     assert history[-1]["train_loss"] < 0.3 * history[0]["train_loss"]
     assert history[-1]["dev_accuracy"] > 0.75
     assert history[-1]["train_accuracy"] > 0.8  # with dropout
+
+
+def test_it_learns_in_bfloat16_too_with_weights_in_float32(
+    stores: dict[str, FrameStore], tmp_path: Path
+) -> None:
+    trainer = make_trainer(stores, tmp_path / "run", replace(SETTINGS, epochs=10, ema=0.0), lr=0.01)
+    trainer.precision = "bfloat16"
+    history = trainer.run().history
+    assert history[-1]["dev_accuracy"] > 0.7
+    assert all(p.dtype == torch.float32 for p in trainer.parameters)
+
+
+def test_utterances_as_wild_as_the_contests_do_not_hurt(contest_folder: Path, tmp_path: Path) -> None:
+    """A third of the train utterances at 1,250 times the scale, and wild frames in the others."""
+    utterances = list(np.load(contest_folder / "train.npy", allow_pickle=True))
+    utterances[0], utterances[1] = 1250 * utterances[0] + 700, 400 * utterances[1] - 90
+    for frames in utterances[2:]:
+        frames[7] = 1e5
+    write_utterances(contest_folder / "train.npy", utterances)
+    settings = replace(SETTINGS, epochs=20, ema=0.0, label_smoothing=0.0)
+    accuracy = {}
+    for normalise in ("utterance", "none"):
+        stores = {
+            name: open_store(split, contest_folder / "stores", context=2, num_classes=6, normalise=normalise)
+            for name, split in open_contest(contest_folder).items()
+        }
+        history = make_trainer(stores, tmp_path / normalise, settings, lr=0.01).run().history
+        accuracy[normalise] = history[-1]["dev_accuracy"]
+    assert accuracy["utterance"] > 0.7
+    assert accuracy["none"] < accuracy["utterance"] - 0.1
 
 
 @pytest.mark.parametrize("stop_at", [2.0, 1.0, 1.4, 3.8])

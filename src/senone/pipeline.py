@@ -5,7 +5,6 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pandas as pd
 import torch
 
 from senone.checkpoint import load_checkpoint, save_checkpoint
+from senone.comparison import flatten
 from senone.config import CorpusConfig, DataConfig, DecodeConfig, PredictConfig, TrainConfig
 from senone.dataset import Dataset, open_dataset
 from senone.decode import Decoder, StateChain, fit_decoder
@@ -282,20 +282,20 @@ def _new_run(config: TrainConfig, data: Dataset) -> RunLog:
 def _find_resume(config: TrainConfig) -> Path | None:
     """The last.pt to go on from: the one that train.resume names, or, for ``auto``, that of the newest
     unfinished run of this configuration, if there is one."""
-    wanted = _flat(asdict(config))
+    wanted = _continued(asdict(config))
     if config.train.resume is None:
         return None
     if config.train.resume != "auto":
         path = Path(config.train.resume)
-        saved = _flat(load_checkpoint(path)["config"])
+        saved = _continued(load_checkpoint(path)["config"])
         differing = [key for key in wanted if saved.get(key) != wanted[key]]
         if differing:
             changes = ", ".join(f"{key}: {saved.get(key)} there, {wanted[key]} here" for key in differing)
             raise ValueError(f"{path} is of another configuration: {changes}")
         return path
     for path in sorted(Path(config.runs).glob("*/last.pt"), key=os.path.getmtime, reverse=True):
-        about = json.loads((path.parent / "config.json").read_text())
-        if _flat(about["config"]) == wanted:
+        about = path.parent / "config.json"
+        if about.is_file() and _continued(json.loads(about.read_text())["config"]) == wanted:
             finished = load_checkpoint(path)["progress"]["epoch"] >= config.train.epochs
             return None if finished else path
     return None
@@ -310,17 +310,9 @@ def _checked_resume(path: Path, train: FrameStore) -> dict[str, Any]:
     return content
 
 
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"optim": {"lr": 1}} -> {"optim.lr": 1}, without what may change between a run and its continuation."""
-
-    def items(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-        for key, value in node.items():
-            if isinstance(value, dict):
-                yield from items(value, f"{prefix}{key}.")
-            elif prefix + key not in WHEREABOUTS:
-                yield prefix + key, value
-
-    return dict(items(config, prefix))
+def _continued(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings that a run and its continuation must share."""
+    return {key: value for key, value in flatten(config).items() if key not in WHEREABOUTS}
 
 
 def _data_of(content: dict[str, Any], root: str | None) -> tuple[DataConfig, CorpusConfig]:
