@@ -26,7 +26,8 @@ def test_every_make_target_that_is_named_is_there() -> None:
 
 
 def test_make_help_lists_every_target() -> None:
-    text = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    command = ["make", "--no-print-directory", "help"]
+    text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     phony = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[0].split()
     assert [line.split()[0] for line in text.splitlines()] == phony
 
