@@ -29,6 +29,7 @@ ROOMS = [
     "runlog",
     "device",
     "evaluate",
+    "processes",
     "train",
     "submission",
     "report",
