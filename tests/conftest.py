@@ -26,8 +26,11 @@ def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def contest_folder(tmp_path: Path) -> Path:
+    return write_contest(tmp_path / "contest")
+
+
+def write_contest(folder: Path) -> Path:
     """The contest's five files with random frames of 8 bins that betray their labels, of 6 classes."""
-    folder = tmp_path / "contest"
     folder.mkdir()
     generator = np.random.default_rng(0)
     places = generator.standard_normal((6, 8))

@@ -33,6 +33,7 @@ ROOMS = [
     "comparison",
     "device",
     "evaluate",
+    "processes",
     "train",
     "submission",
     "report",

@@ -6,6 +6,7 @@ The only file of the library that imports hydra.
 import os
 import re
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -88,6 +89,9 @@ def _refuse_unknown(node: Any, where: str = "") -> None:
 
 
 def _stop(error: Exception) -> NoReturn:
+    common = isinstance(error, ValueError | HydraException | OmegaConfBaseException)
+    if common and os.environ.get("RANK", "0") != "0":
+        time.sleep(10)  # all processes find this: torchrun ends the others as soon as process 0 has said it
     print(f"{Path(sys.argv[0]).name}: {_one_line(error)}", file=sys.stderr)
     raise SystemExit(1)
 

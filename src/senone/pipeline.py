@@ -23,6 +23,7 @@ from senone.evaluate import class_table, group_confusion, predict, score, uttera
 from senone.frames import FrameStore
 from senone.models import FrameModel, build_model, describe_model
 from senone.phonemes import phoneme_names, state_names, states_per_group
+from senone.processes import Processes, joined, processes_here
 from senone.report import can_draw, plot_confusion, plot_curves, plot_utterance, write_report
 from senone.runlog import RunLog
 from senone.submission import board_scores, find_sample, submit_command, write_submission
@@ -39,16 +40,25 @@ def train_run(config: TrainConfig, typed: list[str]) -> Path:
     """Train as configured, draw the pictures, write the CSV; returns the run's folder.
 
     ``typed`` is what the user wrote after the script's name, for the line that says how to go on. Asked to
-    stop, it saves, says that line and ends the process with status 130.
+    stop, it saves, says that line and ends the process with status 130. Several processes, started by
+    torchrun, train one run together.
     """
-    device = choose_device(config.device)
+    with joined() as processes:
+        return _train(config, typed, processes)
+
+
+def _train(config: TrainConfig, typed: list[str], processes: Processes) -> Path:
+    """``train_run`` for one of the processes; 0 makes corpus, stores and folder, and the others find them."""
+    device = processes.in_turn(lambda: processes.own_device(choose_device(config.device)))
     precision = choose_precision(config.train.precision, device)
-    resume = _find_resume(config)
-    data = open_dataset(config.data, config.corpus, config.model.context)
+    resume = processes.from_first(lambda: _find_resume(config))
+    data = processes.in_turn(lambda: open_dataset(config.data, config.corpus, config.model.context))
     torch.manual_seed(config.seed)  # of the first weights
     model = build_model(asdict(config.model), data.train.num_bins, data.train.num_classes)
-    log = RunLog(resume.parent) if resume else _new_run(config, data)
-    log.say(f"run {log.folder} on {_describe_device(device)}, {precision}")
+    folder = resume.parent if resume else processes.from_first(lambda: _new_run(config, data))
+    log = RunLog(folder, quiet=processes.rank > 0)
+    together = f", {processes.count} processes" if processes.count > 1 else ""
+    log.say(f"run {log.folder} on {_describe_device(device)}{together}, {precision}")
     for name, store in data.splits.items():
         log.say(f"{name}: {store.num_utterances:,} utterances, {store.num_frames:,} frames")
     log.say(
@@ -71,6 +81,7 @@ def train_run(config: TrainConfig, typed: list[str]) -> Path:
             "num_classes": data.train.num_classes,
             "train_frames": data.train.num_frames,
         },
+        processes=processes,
     )
     if resume:
         trainer.restore(_checked_resume(resume, data.train))
@@ -79,10 +90,13 @@ def train_run(config: TrainConfig, typed: list[str]) -> Path:
         progress = trainer.run()
     except Stopped:
         again = [word for word in typed if not word.startswith("train.resume=")]
-        words = ["python", sys.argv[0], *again, f"train.resume={log.folder / 'last.pt'}"]
+        python = ["torchrun", f"--nproc-per-node={processes_here()}"] if processes.count > 1 else ["python"]
+        words = [*python, sys.argv[0], *again, f"train.resume={log.folder / 'last.pt'}"]
         log.say(f"stopped and saved; to go on:\n  {shlex.join(words)}")
+        processes.wait()  # torchrun ends all of them as soon as one ends
         raise SystemExit(130) from None
-    _finish_run(log, config, data, device, precision, progress)
+    if processes.rank == 0:
+        _finish_run(log, config, data, device, precision, progress)
     return log.folder
 
 
@@ -271,12 +285,12 @@ def _typical_utterance(store: FrameStore) -> int:
     return int((store.offsets.diff() - 500).abs().argmin())
 
 
-def _new_run(config: TrainConfig, data: Dataset) -> RunLog:
+def _new_run(config: TrainConfig, data: Dataset) -> Path:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     log = RunLog.create(Path(config.runs), config.name or f"{config.data.name}-{config.model.name}-{stamp}")
     fingerprints = {name: store.fingerprint for name, store in data.splits.items()}
     log.write_config(asdict(config), data=fingerprints)
-    return log
+    return log.folder
 
 
 def _find_resume(config: TrainConfig) -> Path | None:

@@ -13,10 +13,12 @@ PACKAGES = ("senone", "torch", "numpy", "pandas")
 
 
 class RunLog:
-    """``runs/<name>/``: config.json, metrics.jsonl (a record an epoch), train.log, and what others add."""
+    """``runs/<name>/``: config.json, metrics.jsonl (a record an epoch), train.log, and what others add.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    A ``quiet`` one, of a process that leaves the writing to another, says nothing."""
+
+    def __init__(self, folder: Path, quiet: bool = False) -> None:
+        self.folder, self.quiet = folder, quiet
 
     @classmethod
     def create(cls, root: Path, name: str) -> "RunLog":
@@ -38,6 +40,8 @@ class RunLog:
 
     def say(self, text: str) -> None:
         """Print a line above the progress bar, and keep it in train.log."""
+        if self.quiet:
+            return
         tqdm.write(text)
         with (self.folder / "train.log").open("a") as file:
             file.write(text + "\n")

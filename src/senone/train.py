@@ -22,6 +22,7 @@ from senone.evaluate import score
 from senone.frames import FrameStore
 from senone.models import FrameModel
 from senone.optim import build_optimiser, lr_at, set_lr
+from senone.processes import ALONE, Processes
 from senone.runlog import RunLog, bar_interval
 from senone.windows import epoch_order, gather, mix_seed
 
@@ -56,7 +57,8 @@ class Trainer:
     ``identity`` (config, num_bins, num_classes) goes into the checkpoints, so that each of them rebuilds its
     model alone. The order of frames, the learning rate and dropout are functions of seed, epoch and step, and
     a checkpoint holds all else that a step depends on: a run that was stopped and resumed ends with the
-    weights of one that was not, bit for bit on one CPU.
+    weights of one that was not, bit for bit on one CPU. With several ``processes`` each takes a slice of
+    every batch for one common step, and process 0 alone scores and writes; a resume may have more or fewer.
     """
 
     def __init__(
@@ -72,11 +74,14 @@ class Trainer:
         precision: str,
         log: RunLog,
         identity: dict[str, Any],
+        processes: Processes = ALONE,
     ) -> None:
         if train.labels is None or dev.labels is None:
             raise ValueError("training needs the labels of both train and dev")
         self.settings, self.optim, self.seed = settings, optim, seed
         self.device, self.precision, self.log, self.identity = device, precision, log, identity
+        self.processes = processes
+        processes.join_norms(model)
         self.model = model.to(device)
         self.averaged = copy.deepcopy(model).requires_grad_(False) if settings.ema else None
         self.parameters = [p for p in model.parameters() if p.requires_grad]
@@ -88,8 +93,10 @@ class Trainer:
         self.batch_size = min(settings.batch_size, train.num_frames)
         self.batches = train.num_frames // self.batch_size  # a few other frames sit out in each epoch
         self.steps = settings.epochs * self.batches
+        self.slice = first, end = processes.slice(self.batch_size)
+        self.share = processes.share(self.batch_size, device)
         width = (2 * model.context + 1) * train.num_bins
-        self.buffer = torch.empty(self.batch_size, width, device=self.train.rows.device)
+        self.buffer = torch.empty(end - first, width, device=self.train.rows.device)
         self.sums = torch.zeros(2, device=device)  # of loss and of right frames, over the epoch
         self.progress = Progress()
         torch.manual_seed(mix_seed(seed, 1))  # dropout's
@@ -106,6 +113,7 @@ class Trainer:
             dynamic_ncols=True,
             smoothing=0.05,
             mininterval=bar_interval(),
+            delay=math.inf if self.processes.rank else 0,  # one bar is enough
         )
         with bar, _stop_signals() as stop:
             while self.progress.epoch < self.settings.epochs:
@@ -115,37 +123,46 @@ class Trainer:
         return self.progress
 
     def _train_epoch(self, bar: tqdm, stop: threading.Event) -> None:
-        progress, size = self.progress, self.batch_size
+        progress, size, (first, end) = self.progress, self.batch_size, self.slice
         order = epoch_order(self.train.num_frames, self.seed, progress.epoch, self.train.rows.device)
+        self.processes.check_same(order[:64], "the order of its frames")
         self.sums.copy_(torch.tensor([progress.loss_sum, progress.right]))
+        if self.processes.rank:
+            self.sums.zero_()  # process 0 has them all
         self.model.train()
         looked = saved = time.monotonic()
         started = looked - progress.seconds
         for batch in range(progress.batch, self.batches):
-            self._step(order[batch * size : (batch + 1) * size], progress.epoch * self.batches + batch)
+            frames = order[batch * size + first : batch * size + end]
+            self._step(frames, progress.epoch * self.batches + batch)
             progress.batch = batch + 1
             bar.update(size)
             now = time.monotonic()
-            if now - looked < LOOK_S and progress.batch < self.batches and not stop.is_set():
+            due = now - looked >= LOOK_S or progress.batch == self.batches
+            looking, stopping = self.processes.agree(due, stop.is_set())
+            if not (looking or stopping):
                 continue
             looked, progress.seconds = now, now - started
             self._look(bar)
-            if stop.is_set() or now - saved > SAVE_S:
+            if stopping or now - saved > SAVE_S:
                 saved = now
-                save_checkpoint(self.log.folder / "last.pt", self.state())
-            if stop.is_set():
+                self._save()
+            if stopping:
                 raise Stopped
 
     def _step(self, frames: torch.Tensor, step: int) -> None:
         """One update from the windows around (B,) frames."""
         train, model = self.train, self.model
+        if self.processes.count > 1:  # other dropout in each process and step
+            torch.manual_seed(mix_seed(self.seed, step, 1 + self.processes.rank))
         windows = gather(train.rows, train.centres(frames), model.context, out=self.buffer).to(self.device)
         targets = self.labels.index_select(0, frames.to(self.device)).long()
         with autocast(self.device, self.precision):
             logits = model(windows).flatten(0, 1)  # (B, 1, K) -> (B, K)
         loss = F.cross_entropy(logits.float(), targets, label_smoothing=self.settings.label_smoothing)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward(self.share)
+        self.processes.add_gradients(self.parameters)
         if self.optim.clip:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.optim.clip)
         rate = lr_at(
@@ -162,7 +179,7 @@ class Trainer:
     def _look(self, bar: tqdm) -> None:
         """Fetch the sums from the device, the only wait for it within an epoch."""
         progress = self.progress
-        progress.loss_sum, right = self.sums.tolist()
+        progress.loss_sum, right = self.processes.total(self.sums).tolist()
         progress.right = int(right)
         if not math.isfinite(progress.loss_sum):
             raise ValueError(
@@ -176,6 +193,9 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         """Score on dev, write the records, save."""
+        if self.processes.rank:
+            self.progress = Progress(self.progress.epoch + 1)
+            return
         progress, frames = self.progress, self.batches * self.batch_size
         started = time.monotonic()
         result, _ = score(self.averaged or self.model, self.dev, self.device, self.precision)
@@ -208,7 +228,11 @@ class Trainer:
                 "epoch": progress.epoch,
             }
             save_checkpoint(self.log.folder / "best.pt", content)
-        save_checkpoint(self.log.folder / "last.pt", self.state())
+        self._save()
+
+    def _save(self) -> None:
+        if self.processes.rank == 0:
+            save_checkpoint(self.log.folder / "last.pt", self.state())
 
     def state(self) -> dict[str, Any]:
         """All that the run's next step depends on, for a checkpoint."""
