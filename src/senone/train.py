@@ -139,6 +139,8 @@ class Trainer:
     def _step(self, frames: torch.Tensor, step: int) -> None:
         """One update from the windows around (B,) frames."""
         train, model = self.train, self.model
+        if not frames.is_cuda:  # a batch has no order of its own; in that of memory it is read a fifth faster
+            frames = frames.sort().values
         windows = gather(train.rows, train.centres(frames), model.context, out=self.buffer).to(self.device)
         targets = self.labels.index_select(0, frames.to(self.device)).long()
         with autocast(self.device, self.precision):
