@@ -60,7 +60,7 @@ class FrameStore:
 
     @cached_property
     def _frame_rows(self) -> torch.Tensor:
-        """(N,) int32, the row of each frame: looking it up is five times faster than finding its utterance."""
+        """(N,) int32, the row of each frame: looking it up is five times faster than a search."""
         shifts = self.guard * (2 * torch.arange(self.num_utterances, device=self.offsets.device) + 1)
         rows = torch.arange(self.num_frames, dtype=torch.int32, device=self.offsets.device)
         return rows.add_(shifts.int().repeat_interleave(self.offsets.diff(), output_size=self.num_frames))
