@@ -92,12 +92,11 @@ def test_batches_are_measured_against_a_copy_and_the_dataloader() -> None:
 def test_the_dataset_that_is_compared_gives_the_same_windows() -> None:
     store = random_store(2000, shortest=100, longest=200)
     dataset = data.WindowDataset(store, 3)
-    inside = int(store.offsets[1]) + 50  # at the bounds of utterances it sees the neighbour: not ours
-    window, label = dataset[inside]
-    ours = gather(store.rows, store.centres(torch.tensor([inside])), 3)
-    assert torch.equal(window, ours.flatten())
+    frames = torch.arange(store.num_frames)
+    windows = torch.stack([dataset[index][0] for index in frames.tolist()])
+    assert torch.equal(windows, gather(store.rows, store.centres(frames), 3).flatten(1))
     assert store.labels is not None
-    assert label == store.labels[inside]
+    assert [dataset[index][1] for index in range(len(dataset))] == store.labels.tolist()
 
 
 def test_a_step_is_measured_against_its_products_and_torch() -> None:

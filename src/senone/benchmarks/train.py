@@ -1,4 +1,4 @@
-"""A training step on the CPU: times its own matrix products, and beside torch eager as anybody would write it."""
+"""A training step on the CPU: times its own matrix products, and beside torch eager."""
 
 import tempfile
 import time
@@ -108,7 +108,7 @@ def trainer_step(setting: Setting, store: FrameStore, folder: Path) -> Callable[
 
 
 def eager_step(setting: Setting) -> Callable[[], None]:
-    """torch's own layers and AdamW's for-loop, on batches that are already there."""
+    """As anybody would write it: torch's layers and AdamW's for-loop, on batches that are already there."""
     torch.manual_seed(0)
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(setting.sizes[:-1]):
