@@ -1,10 +1,17 @@
 import json
+import math
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
+import torch
 
-from senone.benchmarks import part1
+from senone.benchmarks import data, infer, part1, train
 from senone.benchmarks.figure import Figure, interleave, ratio
+from senone.benchmarks.synthetic import random_store
+from senone.evaluate import block_logits
+from senone.models import build_model
+from senone.windows import gather
 
 
 def test_a_figure_is_a_row_for_people_and_a_line_of_json():
@@ -63,3 +70,51 @@ def test_the_matrix_products_are_those_of_the_step(monkeypatch):
     forward = [((10, 12), (12, 8)), ((10, 8), (8, 3))]
     backward = [((8, 10), (10, 3)), ((10, 3), (3, 8)), ((12, 10), (10, 8))]
     assert shapes == forward + backward
+
+
+def check(figures: Iterable[Figure], *names: str) -> None:
+    """Figures of these names, in this order, of which at least one has a goal."""
+    measured = list(figures)
+    assert len(measured) == len(names)
+    for figure, name in zip(measured, names, strict=True):
+        assert name in figure.name
+        assert math.isfinite(figure.value)
+        assert figure.value > 0
+    assert any(figure.goal is not None for figure in measured)
+
+
+def test_batches_are_measured_against_a_copy_and_the_dataloader() -> None:
+    store = random_store(3000)
+    check(data.measure_batches(store, 3, 1.9, 2, batch_size=64), "copy of a batch of 64", "ours")
+    check(data.measure_loader(store, 3, 64, 2), "ours / DataLoader")
+
+
+def test_the_dataset_that_is_compared_gives_the_same_windows() -> None:
+    store = random_store(2000, shortest=100, longest=200)
+    dataset = data.WindowDataset(store, 3)
+    frames = torch.arange(store.num_frames)
+    windows = torch.stack([dataset[index][0] for index in frames.tolist()])
+    assert torch.equal(windows, gather(store.rows, store.centres(frames), 3).flatten(1))
+    assert store.labels is not None
+    assert [dataset[index][1] for index in range(len(dataset))] == store.labels.tolist()
+
+
+def test_a_step_is_measured_against_its_products_and_torch() -> None:
+    setting = train.Setting(context=2, widths=(8, 8), batch_size=32, frames=3000)
+    check(
+        train.measure_step(setting, 2),
+        "matrix products", "ours", "torch eager", "ours / torch eager", "data / step",
+    )  # fmt: skip
+
+
+def test_inference_is_measured_against_its_products_and_a_plain_loop() -> None:
+    store = random_store(3000)
+    check(infer.measure_store(store, "short", 2, (8, 8), 2), "matrix products", "ours", "a plain loop")
+
+
+def test_the_plain_loop_says_what_ours_says() -> None:
+    store = random_store(3000)
+    model = build_model({"name": "mlp", "context": 2, "widths": (8, 8)}, 40, 138).eval()
+    theirs = torch.cat(infer.plain_loop(model, store)())
+    ours = torch.cat([block for _, block in block_logits(model, store, torch.device("cpu"))])
+    torch.testing.assert_close(ours, theirs)

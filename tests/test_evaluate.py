@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from senone import evaluate
 from senone.corpus.contest import open_contest
-from senone.evaluate import block_logits, class_table, evaluating, group_confusion, predict, score
+from senone.evaluate import block_logits, class_table, group_confusion, predict, score
 from senone.frames import FrameStore, open_store
 from senone.models import FrameModel, build_model
 
@@ -37,10 +38,12 @@ def plain_logits(model: FrameModel, store: FrameStore) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("block", [1, 7, 4096])
+@pytest.mark.parametrize("by_window", [True, False])
 def test_blocks_of_any_size_give_the_same_logits_in_file_order(
-    model: FrameModel, dev: FrameStore, block: int
+    model: FrameModel, dev: FrameStore, block: int, by_window: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model.eval()
+    monkeypatch.setattr(type(model), "by_window", by_window)
     blocks = list(block_logits(model, dev, CPU, block=block))
     assert max(len(logits) for _, logits in blocks) <= block
     firsts = np.cumsum([0] + [len(logits) for _, logits in blocks])
@@ -61,14 +64,35 @@ def test_a_score_is_the_plain_accuracy_loss_and_confusion(model: FrameModel, dev
     np.testing.assert_array_equal(result.confusion, confusion)
 
 
-def test_evaluation_leaves_the_model_training_if_it_was(model: FrameModel, dev: FrameStore) -> None:
+def test_evaluation_leaves_the_model_as_it_was(model: FrameModel, dev: FrameStore) -> None:
     model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
     score(model, dev, CPU)
     assert all(module.training for module in model.modules())
-    model.eval()
-    with evaluating(model):
-        pass
-    assert not model.training
+    after = model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("block", [1, 7, 4096])
+@pytest.mark.parametrize("by_window", [True, False])
+def test_a_decoder_gets_whole_utterances_in_file_order(
+    model: FrameModel, dev: FrameStore, block: int, by_window: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "BATCH", 2)
+    monkeypatch.setattr(type(model), "by_window", by_window)
+    seen: list[torch.Tensor] = []
+
+    def decoder(batch: list[torch.Tensor]) -> list[torch.Tensor]:
+        assert len(batch) <= 2
+        seen.extend(batch)
+        return [logits.argmax(dim=1) for logits in batch]
+
+    blocks = block_logits(model.eval(), dev, CPU, block=block)
+    predicted = evaluate._labels(blocks, dev, decoder)  # type: ignore[arg-type]
+    expected = plain_logits(model, dev)
+    assert [len(logits) for logits in seen] == dev.offsets.diff().tolist()
+    torch.testing.assert_close(torch.cat(seen), expected)
+    np.testing.assert_array_equal(predicted, expected.argmax(1))
 
 
 def test_states_of_a_phoneme_add_up() -> None:

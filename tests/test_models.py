@@ -5,7 +5,7 @@ import torch
 
 from senone.config import MlpConfig
 from senone.models import MODELS, build_model, describe_model
-from senone.models.blocks import ACTIVATIONS, NORMS, Dropout
+from senone.models.blocks import ACTIVATIONS, NORMS, Dropout, fold_batchnorm
 
 
 def settings(**changes: object) -> dict[str, object]:
@@ -82,10 +82,20 @@ def test_dropout_drops_in_training_alone() -> None:
 def test_dropout_has_its_rate_and_keeps_the_mean(p: float) -> None:
     torch.manual_seed(0)
     x = torch.ones(1000, 1001)
-    y = Dropout(p)(x)
-    assert torch.equal(y[y != 0], torch.full_like(y[y != 0], 1 / (1 - p)))
+    dropout = Dropout(p)
+    y = dropout(x)
+    assert abs(dropout.p - p) <= 1 / 512
+    assert torch.equal(y[y != 0], torch.full_like(y[y != 0], 1 / (1 - dropout.p)))
     deviation = (p * (1 - p) / x.numel()) ** 0.5
-    assert abs(float((y == 0).double().mean()) - p) < 5 * deviation + 2**-17
+    assert abs(float((y == 0).double().mean()) - dropout.p) < 5 * deviation
+
+
+def test_dropout_at_a_rate_near_0_or_1_neither_vanishes_nor_drops_everything() -> None:
+    torch.manual_seed(0)
+    x = torch.ones(200, 1000)
+    assert 0 < float((Dropout(1e-6)(x) == 0).double().mean()) < 0.01
+    assert 0 < float((Dropout(1 - 1e-6)(x) != 0).double().mean()) < 0.01
+    assert torch.equal(Dropout(0.0)(x), x)
 
 
 def test_dropout_is_independent_between_units_and_steps() -> None:
@@ -102,10 +112,11 @@ def test_dropout_is_independent_between_units_and_steps() -> None:
 
 def test_dropout_passes_the_gradient_of_what_it_kept() -> None:
     x = torch.randn(50, 7, requires_grad=True)
-    y = Dropout(0.4)(x)
+    dropout = Dropout(0.4)
+    y = dropout(x)
     y.sum().backward()
     assert x.grad is not None
-    torch.testing.assert_close(x.grad, torch.where(y != 0, 1 / 0.6, 0.0))
+    torch.testing.assert_close(x.grad, torch.where(y != 0, 1 / (1 - dropout.p), 0.0))
 
 
 def test_no_hidden_layer_is_a_linear_classifier() -> None:
@@ -116,3 +127,19 @@ def test_no_hidden_layer_is_a_linear_classifier() -> None:
 def test_a_model_says_whether_the_contest_allows_it() -> None:
     model = build_model(settings(), 5, 7)
     assert describe_model(model, "mlp") == "mlp, 0.00 million parameters, contest-legal"
+
+
+@pytest.mark.parametrize("options", [{}, {"residual": True}, {"norm": "layer"}, {"norm": "none"}])
+def test_a_folded_model_agrees_with_the_eval_of_the_one_that_trained(options: dict[str, object]) -> None:
+    torch.manual_seed(0)
+    model = build_model(settings(widths=[64, 64, 64], dropout=0.3, **options), 5, 7)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(20):
+        optimiser.zero_grad()
+        model(3 * torch.randn(64, 9, 5) + 1).square().mean().backward()
+        optimiser.step()
+    folded = fold_batchnorm(model)
+    assert model.training
+    assert not any(isinstance(module, torch.nn.BatchNorm1d) for module in folded.modules())
+    x = 3 * torch.randn(10, 30, 5) + 1
+    torch.testing.assert_close(folded(x), model.eval()(x), rtol=1e-5, atol=1e-5)

@@ -1,8 +1,8 @@
 """What a model says of a whole store, in file order and in bounded memory."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from senone.decode import BATCH, Decoder
 from senone.device import autocast
 from senone.frames import FrameStore
-from senone.models.blocks import FrameModel
+from senone.models.blocks import FrameModel, fold_batchnorm
+from senone.windows import gather
 
-BLOCK = 4096  # frames that go through the model at once
+BLOCK = 2048  # frames that go through the model at once; what a layer makes of more leaves a CPU's cache
 
 
 @dataclass(frozen=True)
@@ -38,28 +39,29 @@ def block_logits(
     block: int = BLOCK,
     only: Iterable[int] | None = None,
 ) -> Iterator[tuple[int, torch.Tensor]]:
-    """Yield (first frame, (T, K) float32 logits on the device), utterance by utterance in file order (or
-    ``only`` some), at most ``block`` frames at a time. Runs the model as it is: see ``evaluating``."""
+    """Yield (first frame, (T, K) float32 logits on the device) in file order, or of ``only`` some utterances,
+    at most ``block`` frames at a time: over the bounds of utterances where the model takes frames by their
+    windows, else utterance by utterance. Runs the model as it is: see ``fold_batchnorm``."""
+    for first, stretches in _blocks(model, store, block, only):
+        with torch.inference_mode(), autocast(device, precision):
+            logits = model(stretches.to(device)).flatten(0, 1)  # (B, T, K), either B or T being 1
+        yield first, logits.float()
+
+
+def _blocks(
+    model: FrameModel, store: FrameStore, block: int, only: Iterable[int] | None
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """(first frame, (T, 2k+1, F) windows or one (1, T+2k, F) stretch)."""
     context = model.context
+    if model.by_window and only is None:
+        for frames in torch.arange(store.num_frames, device=store.rows.device).split(block):
+            yield int(frames[0]), gather(store.rows, store.centres(frames), context)
+        return
     for utterance in range(store.num_utterances) if only is None else only:
         padded = store.utterance(utterance, context)
         first = int(store.offsets[utterance])
         for start in range(0, len(padded) - 2 * context, block):
-            stretch = padded[start : start + block + 2 * context].to(device)
-            with torch.inference_mode(), autocast(device, precision):
-                logits = model(stretch[None])[0]
-            yield first + start, logits.float()
-
-
-@contextmanager
-def evaluating(model: FrameModel) -> Iterator[FrameModel]:
-    """The model in eval mode, and back in the mode it was in."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield model
-    finally:
-        model.train(was_training)
+            yield first + start, padded[None, start : start + block + 2 * context]
 
 
 def score(
@@ -71,6 +73,7 @@ def score(
 ) -> tuple[Score, np.ndarray]:
     """The model's score on a labelled store, and its predictions (N,) int64."""
     assert store.labels is not None, "a store without labels cannot be scored"
+    model = fold_batchnorm(model)
     labels, classes = store.labels.to(device).long(), store.num_classes
     loss = torch.zeros((), device=device)
 
@@ -79,8 +82,7 @@ def score(
             loss.add_(F.cross_entropy(logits, labels[first : first + len(logits)], reduction="sum"))
             yield first, logits
 
-    with evaluating(model):
-        predictions = _labels(weighed(), store, decoder)
+    predictions = _labels(weighed(), store, decoder)
     pairs = labels.cpu().numpy() * classes + predictions
     confusion = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
     return Score(confusion, float(loss) / store.num_frames), predictions
@@ -94,8 +96,7 @@ def predict(
     decoder: Decoder | None = None,
 ) -> np.ndarray:
     """(N,) int64: the class of each frame in file order, by the decoder or, without one, the likeliest."""
-    with evaluating(model):
-        return _labels(block_logits(model, store, device, precision), store, decoder)
+    return _labels(block_logits(fold_batchnorm(model), store, device, precision), store, decoder)
 
 
 def utterance_logits(
@@ -106,32 +107,36 @@ def utterance_logits(
     precision: str = "float32",
 ) -> list[torch.Tensor]:
     """The (T, K) logits of some utterances, each on the device."""
-    with evaluating(model):
-        return [
-            torch.cat([logits for _, logits in block_logits(model, store, device, precision, only=[index])])
-            for index in utterances
-        ]
+    model = fold_batchnorm(model)
+    return [
+        torch.cat([logits for _, logits in block_logits(model, store, device, precision, only=[index])])
+        for index in utterances
+    ]
 
 
 def _labels(
     blocks: Iterator[tuple[int, torch.Tensor]], store: FrameStore, decoder: Decoder | None
 ) -> np.ndarray:
-    """Blocks of logits in file order -> (N,) int64 labels; a decoder gets whole utterances."""
+    """Blocks of logits in file order -> (N,) int64 labels; a decoder gets BATCH utterances at a time."""
     if decoder is None:
         return torch.cat([logits.argmax(dim=1) for _, logits in blocks]).cpu().numpy()
-    ends = set(store.offsets[1:].tolist())
     labels: list[torch.Tensor] = []
-    waiting: list[torch.Tensor] = []
+    utterances = _utterances(blocks, store.offsets[1:].cpu())
+    while batch := list(islice(utterances, BATCH)):
+        labels += decoder(batch)
+    return torch.cat(labels).numpy()
+
+
+def _utterances(blocks: Iterator[tuple[int, torch.Tensor]], ends: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Blocks of logits in file order -> the (T, K) logits of each utterance, given where they end, (U,)."""
     pieces: list[torch.Tensor] = []
     for first, logits in blocks:
-        pieces.append(logits)
-        if first + len(logits) in ends:
-            waiting.append(torch.cat(pieces))
+        cuts = ends[(ends > first) & (ends <= first + len(logits))] - first
+        *completing, rest = logits.tensor_split(cuts)
+        for piece in completing:
+            yield torch.cat([*pieces, piece])
             pieces = []
-            if len(waiting) == BATCH or first + len(logits) == store.num_frames:
-                labels += decoder(waiting)
-                waiting = []
-    return torch.cat(labels).numpy()
+        pieces.append(rest)
 
 
 def group_confusion(confusion: np.ndarray, states: int) -> np.ndarray:

@@ -155,6 +155,8 @@ class Trainer:
         train, model = self.train, self.model
         if self.processes.count > 1:  # other dropout in each process and step
             torch.manual_seed(mix_seed(self.seed, step, 1 + self.processes.rank))
+        if not frames.is_cuda:  # a batch has no order of its own; in that of memory it is read a fifth faster
+            frames = frames.sort().values
         windows = gather(train.rows, train.centres(frames), model.context, out=self.buffer).to(self.device)
         targets = self.labels.index_select(0, frames.to(self.device)).long()
         with autocast(self.device, self.precision):

@@ -2,8 +2,13 @@
 
 from collections.abc import Callable, Iterator
 
-from senone.benchmarks import part1
+from senone.benchmarks import data, infer, part1, train
 from senone.benchmarks.figure import Figure
 
 # Each group yields its figures as it gets them; its argument asks for fewer rounds.
-GROUPS: dict[str, Callable[[bool], Iterator[Figure]]] = {"part1": part1.measure}
+GROUPS: dict[str, Callable[[bool], Iterator[Figure]]] = {
+    "part1": part1.measure,
+    "data": data.measure,
+    "train": train.measure,
+    "infer": infer.measure,
+}

@@ -2,10 +2,13 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import torch
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,18 @@ class Figure:
 
     def json(self) -> str:
         return json.dumps({**asdict(self), "value": round(self.value, 4), "ok": self.ok})
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for torch and numpy, whose CPU time then hardly depends on what else runs on the machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def interleave(

@@ -12,11 +12,10 @@ from itertools import cycle, pairwise
 import numpy as np
 import torch
 from sklearn.neural_network import MLPClassifier
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import nn
 
 from senone import part1
-from senone.benchmarks.figure import Figure, interleave, ratio
+from senone.benchmarks.figure import Figure, interleave, one_thread, ratio
 
 RING = 16  # batches
 LR, MOMENTUM = 1e-3, 0.9
@@ -48,14 +47,9 @@ SETTINGS = (
 
 def measure(quick: bool) -> Iterator[Figure]:
     """Five figures a network: with and without BatchNorm ours and torch's, and scikit-learn's."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            for setting in SETTINGS:
-                yield from _measure_setting(setting, setting.rounds // 4 if quick else setting.rounds)
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread():
+        for setting in SETTINGS:
+            yield from _measure_setting(setting, setting.rounds // 4 if quick else setting.rounds)
 
 
 def _measure_setting(setting: Setting, rounds: int) -> Iterator[Figure]:

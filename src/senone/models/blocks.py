@@ -1,5 +1,6 @@
 """Pieces that models share."""
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -29,29 +30,31 @@ class FrameModel(nn.Module):
 
     context: int
     contest_legal: bool  # the contest's rules allow only fully connected networks
+    by_window = False  # a longer stretch saves nothing: it is cut into the windows of its frames anyway
 
 
 class Dropout(nn.Module):
     """Zero each value with probability p in training, and scale the others by 1/(1-p).
 
     torch draws a random number a value, which on a CPU takes half as long as the matrix product before it;
-    here each 64 random bits decide on four values, so p is rounded to a multiple of 2^-16.
+    here each 64 random bits decide on eight values, so p is rounded to a multiple of 1/256, though not to 0
+    or 1.
     """
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        self.p = p
+        self.p = min(max(round(256 * p), 1), 255) / 256 if p else 0.0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training or self.p == 0:
             return x
-        bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device).random_(-(2**63), None)
-        drawn = bits.view(torch.int16)[: x.numel()].view(x.shape)  # uniform over -2^15 to 2^15 - 1
-        keep = drawn >= round(self.p * 2**16) - 2**15
+        bits = torch.empty((x.numel() + 7) // 8, dtype=torch.int64, device=x.device).random_(-(2**63), None)
+        drawn = bits.view(torch.uint8)[: x.numel()].view(x.shape)  # uniform over 0 to 255
+        keep = drawn >= int(256 * self.p)
         return x * keep.to(x.dtype).mul_(1 / (1 - self.p))
 
     def extra_repr(self) -> str:
-        return f"p={self.p}"
+        return f"p={self.p:g}"
 
 
 class Dense(nn.Module):
@@ -71,3 +74,14 @@ class Dense(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.dropout(self.activation(self.norm(self.linear(x))))
         return x + y if self.residual else y
+
+
+def fold_batchnorm(model: FrameModel) -> FrameModel:
+    """A copy of a model that computes what its eval mode does, each BatchNorm folded into the linear layer
+    before it: an evaluation is then matrix products and activations alone."""
+    folded = copy.deepcopy(model).eval()
+    for dense in folded.modules():
+        if isinstance(dense, Dense) and isinstance(dense.norm, nn.BatchNorm1d):
+            dense.linear = nn.utils.fuse_linear_bn_eval(dense.linear, dense.norm)
+            dense.norm = nn.Identity()
+    return folded

@@ -16,6 +16,7 @@ class Mlp(FrameModel):
     """
 
     contest_legal = True
+    by_window = True
 
     def __init__(
         self,

@@ -1,0 +1,23 @@
+"""Stores of noise: what speed depends on is how many frames there are, not what they say."""
+
+import numpy as np
+import torch
+
+from senone.frames import FrameStore
+
+BINS, CLASSES = 40, 138
+
+
+def random_store(num_frames: int, guard: int = 16, shortest: int = 200, longest: int = 1060) -> FrameStore:
+    """A labelled store of about ``num_frames`` frames in utterances of lengths between the two, 630 in the
+    mean like the contest's unless told otherwise."""
+    rng = np.random.default_rng(0)
+    count = max(1, 2 * num_frames // (shortest + longest))
+    lengths = torch.from_numpy(rng.integers(shortest, longest + 1, count))
+    total = int(lengths.sum())
+    noise = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0))
+    values = (total + 2 * guard * count) * BINS
+    rows = noise.repeat(-(-values // len(noise)))[:values].view(-1, BINS)
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+    labels = torch.from_numpy(rng.integers(0, CLASSES, total, dtype=np.uint8))
+    return FrameStore(rows, offsets, labels, guard, CLASSES, "noise")
