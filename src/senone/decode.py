@@ -152,26 +152,28 @@ def decode_path(chain: StateChain, scores: Sequence[torch.Tensor]) -> list[torch
     for members, batch in _batches(scores):
         padded = batch.transpose(1, 2).contiguous()  # (T, K, U): utterances are the lanes of the vectors
         best = torch.empty_like(padded)  # of all paths to a state, against the frame's best
+        sums = best.new_empty(STATES_AT_ONCE, *best.shape[1:])
         best[0] = chain.initial.log().float()[:, None] + padded[0]
         for t in range(1, len(padded)):
-            for rows in torch.arange(len(into)).split(STATES_AT_ONCE):
-                to = slice(int(rows[0]), int(rows[-1]) + 1)
-                torch.amax(into[to, :, None] + best[t - 1], dim=1, out=best[t, to])
+            for to, paths in zip(best[t].split(STATES_AT_ONCE), into.split(STATES_AT_ONCE), strict=True):
+                torch.amax(torch.add(paths[:, :, None], best[t - 1], out=sums[: len(to)]), dim=1, out=to)
             best[t].add_(padded[t]).sub_(best[t].amax(dim=0))  # or the sums would outgrow a float32
-        for place, member in enumerate(members):
-            results[member] = _trace(best[: len(scores[member]), :, place].contiguous(), into)
+        lengths = torch.tensor([len(scores[member]) for member in members], device=into.device)
+        for member, path in zip(members, _trace(best, into, lengths).T, strict=True):
+            results[member] = path[: len(scores[member])].contiguous()
     return results
 
 
-def _trace(best: torch.Tensor, into: torch.Tensor) -> torch.Tensor:
-    """(T, K) best scores of all paths -> (T,) states of the best one, from its end back."""
-    path = torch.empty(len(best), dtype=torch.int64)
-    state = best[-1].argmax()
+def _trace(best: torch.Tensor, into: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """(T, K, U) best scores of all paths -> (T, U) states of the best one of each, from its end back."""
+    states = best.new_empty(len(best), len(lengths), dtype=torch.int64)
+    state = best[lengths - 1, :, torch.arange(len(lengths), device=best.device)].argmax(dim=1)  # (U,)
     for t in range(len(best) - 1, 0, -1):
-        path[t] = state
-        state = (best[t - 1] + into[state]).argmax()
-    path[0] = state
-    return path
+        states[t] = state
+        before = (best[t - 1].T + into[state]).argmax(dim=1)
+        state = torch.where(lengths > t, before, state)  # an utterance waits in its padding
+    states[0] = state
+    return states
 
 
 def _batches(scores: Sequence[torch.Tensor]) -> Iterator[tuple[list[int], torch.Tensor]]:
