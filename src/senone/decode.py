@@ -23,6 +23,7 @@ from senone.frames import FrameStore
 BATCH = 64  # utterances at once
 STATES_AT_ONCE = 16  # in Viterbi: 16 x 138 x 64 sums fit a core's cache
 FLOOR = -60.0  # log likelihood
+LIFT = 2.0**60  # keeps a product of two small probabilities within float32
 DECODERS = ("forward_backward", "viterbi")
 SCALES = (0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 PRIOR_SCALES = (0.0, 0.3, 0.6, 1.0)
@@ -118,26 +119,25 @@ def decode_marginals(chain: StateChain, scores: Sequence[torch.Tensor]) -> list[
     and no state of a frame less likely than e^-60 of the best: any length is safe, and no frame impossible.
     """
     results: list[torch.Tensor] = [torch.empty(0)] * len(scores)
-    transitions = chain.transitions.float()
-    onwards, initial = transitions.T.contiguous(), chain.initial.float()[:, None]
+    onwards, initial = chain.transitions.float(), chain.initial.float()
+    backwards = onwards.T.contiguous()
     for members, padded in _batches(scores):
-        likelihoods = (padded - padded.amax(dim=1, keepdim=True)).clamp_(min=FLOOR).exp_()  # (T, K, U)
-        forward = torch.empty_like(likelihoods)
-        forward[0] = initial * likelihoods[0]
-        forward[0] /= forward[0].sum(dim=0)
-        for t in range(1, len(padded)):
-            torch.mm(onwards, forward[t - 1], out=forward[t])
-            forward[t].mul_(likelihoods[t]).div_(forward[t].sum(dim=0))
+        likelihoods = padded.sub_(padded.amax(dim=2, keepdim=True)).clamp_(min=FLOOR).exp_()  # (T, U, K)
+        marginals = torch.empty_like(likelihoods)
+        seen, frames = likelihoods.unbind(), marginals.unbind()  # T of (U, K)
+        for t, frame in enumerate(frames):
+            before = initial if t == 0 else torch.mm(frames[t - 1], onwards, out=frame)
+            torch.mul(before, seen[t], out=frame)
+            frame.div_(frame.sum(dim=1, keepdim=True))
         # in the padding beyond an utterance's end every state is as likely, and so it is at its end
-        backward = torch.ones_like(likelihoods)
-        for t in range(len(padded) - 2, -1, -1):
-            likelihoods[t + 1] *= backward[t + 1]
-            torch.mm(transitions, likelihoods[t + 1], out=backward[t])
-            backward[t].div_(backward[t].sum(dim=0))
+        backward = torch.ones_like(frames[0])
+        for t in range(len(frames) - 2, -1, -1):
+            backward = torch.mm(backward.mul_(seen[t + 1]), backwards)
+            backward.div_(backward.sum(dim=1, keepdim=True))
+            both = frames[t].mul_(LIFT).mul_(backward)
+            both.div_(both.sum(dim=1, keepdim=True))
         for place, member in enumerate(members):
-            length = len(scores[member])
-            both = forward[:length, :, place].double() * backward[:length, :, place]
-            results[member] = (both / both.sum(dim=1, keepdim=True)).float()
+            results[member] = marginals[: len(scores[member]), place].contiguous()
     return results
 
 
@@ -149,37 +149,37 @@ def decode_path(chain: StateChain, scores: Sequence[torch.Tensor]) -> list[torch
     """
     results: list[torch.Tensor] = [torch.empty(0)] * len(scores)
     into = chain.transitions.log().float().T.contiguous()  # (to, from)
-    for members, padded in _batches(scores):
-        best = torch.empty_like(
-            padded
-        )  # (T, K, U): the best of all paths to a state, against the frame's best
+    for members, batch in _batches(scores):
+        padded = batch.transpose(1, 2).contiguous()  # (T, K, U): utterances are the lanes of the vectors
+        best = torch.empty_like(padded)  # of all paths to a state, against the frame's best
+        sums = best.new_empty(STATES_AT_ONCE, *best.shape[1:])
         best[0] = chain.initial.log().float()[:, None] + padded[0]
         for t in range(1, len(padded)):
-            for rows in torch.arange(len(into)).split(STATES_AT_ONCE):
-                to = slice(int(rows[0]), int(rows[-1]) + 1)
-                torch.amax(into[to, :, None] + best[t - 1], dim=1, out=best[t, to])
+            for to, paths in zip(best[t].split(STATES_AT_ONCE), into.split(STATES_AT_ONCE), strict=True):
+                torch.amax(torch.add(paths[:, :, None], best[t - 1], out=sums[: len(to)]), dim=1, out=to)
             best[t].add_(padded[t]).sub_(best[t].amax(dim=0))  # or the sums would outgrow a float32
-        for place, member in enumerate(members):
-            results[member] = _trace(best[: len(scores[member]), :, place].contiguous(), into)
+        lengths = torch.tensor([len(scores[member]) for member in members], device=into.device)
+        for member, path in zip(members, _trace(best, into, lengths).T, strict=True):
+            results[member] = path[: len(scores[member])].contiguous()
     return results
 
 
-def _trace(best: torch.Tensor, into: torch.Tensor) -> torch.Tensor:
-    """(T, K) best scores of all paths -> (T,) states of the best one, from its end back."""
-    path = torch.empty(len(best), dtype=torch.int64)
-    state = best[-1].argmax()
+def _trace(best: torch.Tensor, into: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """(T, K, U) best scores of all paths -> (T, U) states of the best one of each, from its end back."""
+    states = best.new_empty(len(best), len(lengths), dtype=torch.int64)
+    state = best[lengths - 1, :, torch.arange(len(lengths), device=best.device)].argmax(dim=1)  # (U,)
     for t in range(len(best) - 1, 0, -1):
-        path[t] = state
-        state = (best[t - 1] + into[state]).argmax()
-    path[0] = state
-    return path
+        states[t] = state
+        before = (best[t - 1].T + into[state]).argmax(dim=1)
+        state = torch.where(lengths > t, before, state)  # an utterance waits in its padding
+    states[0] = state
+    return states
 
 
 def _batches(scores: Sequence[torch.Tensor]) -> Iterator[tuple[list[int], torch.Tensor]]:
-    """Utterances of like lengths together: their places, and their scores (T, K, U), padded with zeros. The
-    utterances come last, where they are the lanes of the processor's vectors."""
+    """Utterances of like lengths together: their places, and a copy of their scores, (T, U, K), padded with
+    zeros."""
     order = sorted(range(len(scores)), key=lambda u: len(scores[u]))
     for start in range(0, len(order), BATCH):
         members = order[start : start + BATCH]
-        padded = torch.nn.utils.rnn.pad_sequence([scores[u] for u in members])
-        yield members, padded.transpose(1, 2).contiguous()
+        yield members, torch.nn.utils.rnn.pad_sequence([scores[u] for u in members])
