@@ -1,16 +1,18 @@
 import json
 import math
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from senone.benchmarks import data, infer, part1, train
+from senone.benchmarks import data, decode, infer, load, part1, scale, train
 from senone.benchmarks.figure import Figure, interleave, ratio
 from senone.benchmarks.synthetic import random_store
 from senone.evaluate import block_logits
 from senone.models import build_model
+from senone.report import plot_scale
 from senone.windows import gather
 
 
@@ -118,3 +120,27 @@ def test_the_plain_loop_says_what_ours_says() -> None:
     theirs = torch.cat(infer.plain_loop(model, store)())
     ours = torch.cat([block for _, block in block_logits(model, store, torch.device("cpu"))])
     torch.testing.assert_close(ours, theirs)
+
+
+def test_decoders_are_measured_an_utterance() -> None:
+    check(
+        decode.measure_decoders(2, 10, 2),
+        "matrix products", "forward-backward", "Viterbi", "forward-backward / its matrix products",
+    )  # fmt: skip
+
+
+def test_loading_is_measured_in_time_and_memory() -> None:
+    check(load.measure_files(12, 1), "copy", "store / copy", "peak memory", "finding", "reopening")
+
+
+@pytest.mark.parametrize("way", scale.WAYS)
+def test_an_epoch_is_reckoned_from_its_first_batches(way: str) -> None:
+    assert 0 < scale.epoch_seconds(way, 2000, 2, 3, batch_size=64) < 60
+
+
+def test_the_growth_is_drawn(tmp_path: Path) -> None:
+    pairs = [[(0.1, 50.0), (1.0, 500.0)], [(1.0, 80.0), (10.0, 800.0)]]
+    plot_scale(
+        {"frames": ([10, 100], pairs), "context k": ([0, 5], pairs)}, list(scale.WAYS), tmp_path / "a.png"
+    )
+    assert (tmp_path / "a.png").stat().st_size > 10_000

@@ -101,6 +101,24 @@ def _strip(axes: "Axes", phonemes: np.ndarray, names: list[str], wrong: np.ndarr
     axes.set_ylabel(label, rotation=0, ha="right", va="center")
 
 
+def plot_scale(
+    curves: dict[str, tuple[list[int], list[list[tuple[float, float]]]]], ways: list[str], path: Path
+) -> None:
+    """Seconds and megabytes by what grows: for each name its values, and for each way a pair a value."""
+    figure = _figure(10, 7.5)
+    grid = figure.subplots(2, len(curves))
+    for column, (name, (values, series)) in enumerate(curves.items()):
+        for row, label in enumerate(("seconds an epoch", "peak memory, MB")):
+            axes = grid[row, column]
+            for way, pairs, colour in zip(ways, series, (TRAIN, DEV), strict=True):
+                axes.plot(values, [pair[row] for pair in pairs], "o-", color=colour, label=way)
+            axes.set(xlabel=name, ylabel=label, yscale="log")
+            axes.set_xscale("log" if min(values) > 0 else "linear")
+            axes.grid(alpha=0.3)
+            axes.legend()
+    _save(figure, path)
+
+
 def write_report(folder: Path, title: str, lines: list[str], pictures: list[str]) -> None:
     """report.html: what was said of a run and its pictures, in one file that can be sent around."""
     facts = "".join(f"<li>{html.escape(line)}</li>" for line in lines)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from senone.benchmarks import data, infer, part1, train
+from senone.benchmarks import data, decode, infer, load, part1, scale, train
 from senone.benchmarks.figure import Figure
 
 # Each group yields its figures as it gets them; its argument asks for fewer rounds.
@@ -11,4 +11,7 @@ GROUPS: dict[str, Callable[[bool], Iterator[Figure]]] = {
     "data": data.measure,
     "train": train.measure,
     "infer": infer.measure,
+    "decode": decode.measure,
+    "load": load.measure,
+    "scale": scale.measure,
 }

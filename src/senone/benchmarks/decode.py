@@ -1,0 +1,51 @@
+"""Forward-backward and Viterbi on one core: milliseconds an utterance of six seconds."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+
+from senone.benchmarks.figure import Figure, interleave, one_thread, ratio
+from senone.benchmarks.synthetic import CLASSES, random_store
+from senone.decode import BATCH, StateChain, decode_marginals, decode_path
+
+FRAMES = 600
+GOAL = 2.0  # ms
+
+
+def measure(quick: bool) -> Iterator[Figure]:
+    with one_thread():
+        yield from measure_decoders(BATCH, FRAMES, 3 if quick else 15)
+
+
+def measure_decoders(utterances: int, frames: int, rounds: int) -> Iterator[Figure]:
+    """A batch of utterances by both, and the matrix products of forward-backward alone."""
+    chain = StateChain.count(random_store(20_000))
+    generator = torch.Generator().manual_seed(0)
+    scores = [3 * torch.randn(frames, CLASSES, generator=generator) for _ in range(utterances)]
+    functions: dict[str, Callable[[], object]] = {
+        "matrix products of forward-backward": matrix_products(utterances, frames),
+        "forward-backward": lambda: decode_marginals(chain, scores),
+        "Viterbi": lambda: decode_path(chain, scores),
+    }
+    seconds = interleave(functions, rounds, clock=time.process_time)
+    for name, times in seconds.items():
+        goal = None if name.startswith("matrix") else GOAL
+        figure = f"decode {frames} frames of {CLASSES} states: {name}"
+        yield Figure(figure, 1e3 * float(np.median(times)) / utterances, "ms", goal=goal)
+    products, ours = seconds["matrix products of forward-backward"], seconds["forward-backward"]
+    yield Figure("decode: forward-backward / its matrix products", ratio(ours, products), floor=1.0)
+
+
+def matrix_products(utterances: int, frames: int) -> Callable[[], None]:
+    """A product a frame, forth and back."""
+    transitions = torch.full((CLASSES, CLASSES), 1 / CLASSES)
+    here, there = torch.rand(utterances, CLASSES), torch.empty(utterances, CLASSES)
+
+    def run() -> None:
+        for _ in range(frames - 1):
+            torch.mm(here, transitions, out=there)
+            torch.mm(there, transitions, out=here)
+
+    return run
