@@ -153,11 +153,12 @@ def decode_path(chain: StateChain, scores: Sequence[torch.Tensor]) -> list[torch
         padded = batch.transpose(1, 2).contiguous()  # (T, K, U): utterances are the lanes of the vectors
         best = torch.empty_like(padded)  # of all paths to a state, against the frame's best
         sums = best.new_empty(STATES_AT_ONCE, *best.shape[1:])
-        best[0] = chain.initial.log().float()[:, None] + padded[0]
-        for t in range(1, len(padded)):
-            for to, paths in zip(best[t].split(STATES_AT_ONCE), into.split(STATES_AT_ONCE), strict=True):
-                torch.amax(torch.add(paths[:, :, None], best[t - 1], out=sums[: len(to)]), dim=1, out=to)
-            best[t].add_(padded[t]).sub_(best[t].amax(dim=0))  # or the sums would outgrow a float32
+        steps = [(paths, sums[: len(paths)]) for paths in into[:, :, None].split(STATES_AT_ONCE)]
+        torch.add(padded[0], chain.initial.log().float()[:, None], out=best[0])
+        for before, frame, seen in zip(best, best[1:], padded[1:], strict=False):
+            for to, (paths, scratch) in zip(frame.split(STATES_AT_ONCE), steps, strict=True):
+                torch.amax(torch.add(paths, before, out=scratch), dim=1, out=to)
+            frame.add_(seen).sub_(frame.amax(dim=0))  # or the sums would outgrow a float32
         lengths = torch.tensor([len(scores[member]) for member in members], device=into.device)
         for member, path in zip(members, _trace(best, into, lengths).T, strict=True):
             results[member] = path[: len(scores[member])].contiguous()

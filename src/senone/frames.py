@@ -94,16 +94,18 @@ def normalise_utterance(frames: np.ndarray) -> np.ndarray:
     bins = np.ascontiguousarray(frames.T)  # (F, T)
     count = bins.shape[1]
     low_rank, high_rank = int(0.05 * (count - 1)), int(np.ceil(0.95 * (count - 1)))
-    ranked = np.partition(bins, (low_rank, high_rank), axis=1)
+    ranked = np.sort(bins, axis=1)  # in vectors: three times faster than a partition at two ranks
     low, high = ranked[:, low_rank, None], ranked[:, high_rank, None]
     width = high - low
     width[width <= 1e-6 * np.abs(high)] = np.inf  # more than 90 % of one value: every other one is news
     low, high = low - width, high + width
-    inside: Any = (bins >= low) & (bins <= high)
-    inside = True if inside.all() else inside  # almost always, and then the sums need no mask
+    inside: Any = True  # almost always, and then the sums need no mask
+    if (ranked[:, :1] < low).any() or (ranked[:, -1:] > high).any():
+        inside = (bins >= low) & (bins <= high)
+        np.clip(bins, low, high, out=bins)
     mean = bins.mean(axis=1, dtype=np.float64, keepdims=True, where=inside)
-    spread = bins.std(axis=1, dtype=np.float64, keepdims=True, where=inside)
-    np.clip(bins, low, high, out=bins)
+    deviations = bins - mean
+    spread = np.sqrt(np.square(deviations, out=deviations).mean(axis=1, keepdims=True, where=inside))
     spread[spread <= 1e-6 * np.abs(mean)] = np.inf  # a constant bin says nothing: it becomes 0
     bins -= mean.astype(np.float32)
     bins *= (1 / spread).astype(np.float32)
@@ -206,8 +208,10 @@ def _build_store(
         for frames, labels in utterances:
             if settings["normalise"] == "utterance":
                 frames = normalise_utterance(frames)
-            padded = np.pad(frames, ((guard, guard), (0, 0)), mode="edge" if edge else "constant")
-            padded.astype("<f4", order="C").tofile(rows_file)
+            padded = np.empty((len(frames) + 2 * guard, frames.shape[1]), "<f4")
+            padded[:guard], padded[-guard:] = (frames[0], frames[-1]) if edge else (0, 0)
+            padded[guard:-guard] = frames
+            padded.tofile(rows_file)
             rows += len(padded)
             lengths.append(len(frames))
             if labels is not None:
