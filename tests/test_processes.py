@@ -12,7 +12,6 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 from conftest import write_contest
 from test_cli import SCRIPTS
@@ -24,7 +23,7 @@ from senone.corpus.contest import open_contest, write_utterances
 from senone.frames import open_store
 from senone.models import build_model
 from senone.pipeline import train_run
-from senone.processes import ALONE, JointBatchNorm, Processes
+from senone.processes import ALONE, JointBatchNorm, Processes, joined
 from senone.runlog import RunLog
 from senone.train import Stopped, Trainer
 
@@ -112,8 +111,16 @@ def some_norm() -> tuple[nn.BatchNorm1d, torch.Tensor, torch.Tensor]:
 def both(rank: int, folder: Path) -> None:
     """What each of two processes does in these tests; starting them takes longer than all of it."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/met", rank=rank, world_size=2)
-    processes = Processes(rank, 2)
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2")
+    with joined(f"file://{folder}/met") as processes:
+        results = meeting(processes, folder)
+    threads = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    results["threads left"] = [name for name in threads if "gloo" in name]
+    torch.save(results, folder / f"results-{rank}.pt")
+
+
+def meeting(processes: Processes, folder: Path) -> dict[str, Any]:
+    rank = processes.rank
     norm, x, upstream = some_norm()
     norm.__class__ = JointBatchNorm
     rows = slice(*processes.slice(len(x)))
@@ -139,8 +146,7 @@ def both(rank: int, folder: Path) -> None:
         processes.in_turn(lambda: int("1x"[: 2 if rank else 1]))
     except RuntimeError as error:
         results["second fails"] = str(error)
-    torch.save(results, folder / f"results-{rank}.pt")
-    dist.destroy_process_group()
+    return results
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +235,11 @@ def test_what_processes_tell_each_other(two: Any) -> None:
     assert two[1]["first fails"] == "process 0 could not go on, and says why"
     assert two[1]["second fails"].startswith("process 1 of 2: invalid literal")
     assert "second fails" not in two[0]
+
+
+def test_nothing_is_left_that_aborts_python_when_it_ends(two: Any) -> None:
+    """Threads of gloo that still ran then did so in 3 processes of 50."""
+    assert [results["threads left"] for results in two] == [[], []]
 
 
 @pytest.mark.parametrize(("size", "count"), [(33, 2), (4, 4), (100, 7)])

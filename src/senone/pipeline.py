@@ -51,6 +51,7 @@ def _train(config: TrainConfig, typed: list[str], processes: Processes) -> Path:
     """``train_run`` for one of the processes; 0 makes corpus, stores and folder, and the others find them."""
     device = processes.in_turn(lambda: processes.own_device(choose_device(config.device)))
     precision = choose_precision(config.train.precision, device)
+    processes.slice(config.train.batch_size)  # refuses a batch that is too small before data is read
     resume = processes.from_first(lambda: _find_resume(config))
     data = processes.in_turn(lambda: open_dataset(config.data, config.corpus, config.model.context))
     torch.manual_seed(config.seed)  # of the first weights

@@ -5,6 +5,7 @@ CUDA. Each takes its slice of every batch, sums and gradients are added up over 
 alone writes. With one process nothing here does anything.
 """
 
+import importlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -131,7 +132,7 @@ def processes_here() -> int:
 
 
 @contextmanager
-def joined() -> Iterator[Processes]:
+def joined(meet: str = "env://") -> Iterator[Processes]:
     """The processes that torchrun started, in touch with each other; without it this one, alone."""
     processes = Processes(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
     if processes.count == 1:
@@ -140,9 +141,15 @@ def joined() -> Iterator[Processes]:
     cuda = torch.cuda.is_available()
     if cuda:  # what "cuda" means to this process from here on
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
-    yield processes
-    dist.destroy_process_group()  # not after an error: then the others must not find this one gone
+    # Optimisers import this module, and its default arguments would hold on to the group that there is then,
+    # with threads that may abort the process when Python ends: so it is imported before there is one.
+    importlib.import_module("torch.distributed.nn.functional")
+    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+    dist.init_process_group(backend, meet, PATIENCE, rank=processes.rank, world_size=processes.count)
+    try:
+        yield processes
+    finally:
+        dist.destroy_process_group()
 
 
 class JointBatchNorm(nn.BatchNorm1d):
