@@ -88,7 +88,7 @@ def check(figures: Iterable[Figure], *names: str) -> None:
 def test_batches_are_measured_against_a_copy_and_the_dataloader() -> None:
     store = random_store(3000)
     check(data.measure_batches(store, 3, 1.9, 2, batch_size=64), "copy of a batch of 64", "ours")
-    check(data.measure_loader(store, 3, 64, 2), "ours / DataLoader")
+    check(data.measure_loader(store, 3, 64, 2), "a batch of the DataLoader", "ours / DataLoader")
 
 
 def test_the_dataset_that_is_compared_gives_the_same_windows() -> None:

@@ -61,7 +61,9 @@ def measure_loader(store: FrameStore, context: int, batch_size: int, batches: in
     }
     best = min(waits, key=lambda workers: waits[workers])
     gain = waits[0] / waits[best]
-    name = f"data k={context}: ours / DataLoader with its best {best} workers"
+    theirs = 1e3 * float(np.median(seconds["theirs"])) / gain
+    yield Figure(f"data k={context}: a batch of the DataLoader with its best {best} workers", theirs, "ms")
+    name = f"data k={context}: ours / DataLoader"
     yield Figure(name, ratio(seconds["ours"], seconds["theirs"]) * gain, goal=round(1 / 15, 4))
 
 
