@@ -22,7 +22,7 @@ LENGTHS = {"utterances of 630 frames": (200, 1060), "of 50 frames": (20, 80)}
 def measure(quick: bool) -> Iterator[Figure]:
     with one_thread():
         for name, (shortest, longest) in LENGTHS.items():
-            store = random_store(4 * BLOCK, shortest=shortest, longest=longest)
+            store = random_store((1 if quick else 4) * BLOCK, shortest=shortest, longest=longest)
             yield from measure_store(store, name, CONTEXT, WIDTHS, 2 if quick else 12)
 
 
