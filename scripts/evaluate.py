@@ -1,12 +1,12 @@
 """How good a checkpoint is: python scripts/evaluate.py checkpoint=runs/NAME/best.pt [split=dev] [root=DIR]"""
 
-from senone.config import PredictConfig
+from senone.config import EvaluateConfig
 from senone.hydra_glue import script
 from senone.pipeline import evaluate_run
 
 
-@script(PredictConfig, "predict")
-def main(config: PredictConfig) -> None:
+@script(EvaluateConfig, "evaluate")
+def main(config: EvaluateConfig) -> None:
     evaluate_run(config)
 
 

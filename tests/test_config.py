@@ -30,7 +30,7 @@ from senone.device import choose_device, choose_precision, has_bfloat16
         ("TrainConfig", {"name": "a/b"}, "name=a/b: expected the name of a folder"),
         ("PredictConfig", {}, "checkpoint=: expected the path of"),
         (
-            "PredictConfig",
+            "EvaluateConfig",
             {"checkpoint": "x", "split": "eval"},
             "split=eval: expected one of train, dev, test",
         ),

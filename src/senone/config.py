@@ -175,18 +175,33 @@ class TrainConfig:
 
 
 @dataclass
-class PredictConfig:
-    """scripts/predict.py and scripts/evaluate.py: everything but these comes from the checkpoint."""
+class CheckpointConfig:
+    """What scripts that start from a checkpoint have in common: all else comes from the checkpoint."""
 
     checkpoint: str = ""  # runs/NAME/best.pt
     root: str | None = None  # other data than the checkpoint was trained with
-    split: str = "dev"  # evaluate.py only
     decode: DecodeConfig | None = None  # null: as the checkpoint has it
     device: str = "auto"
-    submissions: str = "submissions"
 
     def __post_init__(self) -> None:
         require(bool(self.checkpoint), "checkpoint", "", "the path of a best.pt or last.pt")
+
+
+@dataclass
+class PredictConfig(CheckpointConfig):
+    """scripts/predict.py"""
+
+    submissions: str = "submissions"
+
+
+@dataclass
+class EvaluateConfig(CheckpointConfig):
+    """scripts/evaluate.py"""
+
+    split: str = "dev"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         require_choice("split", self.split, ("train", "dev", "test"))
 
 

@@ -15,7 +15,7 @@ import torch
 
 from senone.checkpoint import load_checkpoint, save_checkpoint
 from senone.comparison import flatten
-from senone.config import CorpusConfig, DataConfig, DecodeConfig, PredictConfig, TrainConfig
+from senone.config import CorpusConfig, DataConfig, DecodeConfig, EvaluateConfig, PredictConfig, TrainConfig
 from senone.dataset import Dataset, open_dataset
 from senone.decode import Decoder, StateChain, fit_decoder
 from senone.device import choose_device, choose_precision, place_store
@@ -123,7 +123,7 @@ def predict_run(config: PredictConfig) -> Path:
     return csv
 
 
-def evaluate_run(config: PredictConfig) -> Path:
+def evaluate_run(config: EvaluateConfig) -> Path:
     """Score a checkpoint on a labelled split: accuracy by phoneme and by state, printed and, with the
     confusion, written beside the checkpoint; returns that folder."""
     checkpoint = Path(config.checkpoint)
