@@ -23,6 +23,8 @@ ROOMS = [
     "corpus",
     "frames",
     "windows",
+    "augment",
+    "loss",
     "dataset",
     "task6",
     "models",

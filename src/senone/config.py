@@ -84,6 +84,7 @@ class MlpConfig(ModelConfig):
     activation: str = "relu"
     dropout: float = 0.0
     residual: bool = False  # add a layer's input to its output where their widths agree
+    rotate: bool = False  # turn the bins onto the principal axes of the train frames first
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -116,6 +117,28 @@ class OptimConfig:
 
 
 @dataclass
+class AugmentConfig:
+    """How train frames are changed each time they are learned from; 0: not at all."""
+
+    speed: float = 0.0  # up to this share faster or slower
+    warp: float = 0.0  # up to this share higher or lower, in frequency
+    bin_masks: int = 0  # bands of bins that are hidden
+    bin_mask_width: int = 8  # bins at most
+    frame_masks: int = 0  # gaps in time
+    frame_mask_width: int = 10  # frames at most
+    noise: float = 0.0  # standard deviation of what is added to each value
+
+    def __post_init__(self) -> None:
+        for key in ("speed", "warp"):
+            require(0 <= getattr(self, key) <= 1, f"augment.{key}", getattr(self, key), "0 to 1")
+        for key in ("bin_masks", "frame_masks"):
+            require(getattr(self, key) >= 0, f"augment.{key}", getattr(self, key), "0 or more")
+        for key in ("bin_mask_width", "frame_mask_width"):
+            require(getattr(self, key) >= 1, f"augment.{key}", getattr(self, key), "1 or more")
+        require(0 <= self.noise < math.inf, "augment.noise", self.noise, "0 or more")
+
+
+@dataclass
 class DecodeConfig:
     """From posteriors to labels that make sense in time; the chain of states is counted on train."""
 
@@ -137,8 +160,10 @@ class FitConfig:
     """The training loop."""
 
     epochs: int = 6
-    batch_size: int = 512
+    batch_size: int = 512  # frames
+    chunk: int = 1  # frames of an example: 1 are shuffled frames, more are neighbours of one utterance
     label_smoothing: float = 0.0
+    phoneme_weight: float = 0.0  # of the cross-entropy of phonemes, beside that of states
     ema: float = 0.0  # decay of a moving average of the weights, which is then what is evaluated; 0: none
     resume: str | None = None  # auto: the newest unfinished run of this configuration; or a last.pt
     precision: str = "auto"
@@ -146,6 +171,14 @@ class FitConfig:
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "train.epochs", self.epochs, "1 or more")
         require(self.batch_size >= 2, "train.batch_size", self.batch_size, "2 or more")
+        require(
+            1 <= self.chunk <= self.batch_size,
+            "train.chunk",
+            self.chunk,
+            f"1 to train.batch_size={self.batch_size}",
+        )
+        weight = self.phoneme_weight
+        require(0 <= weight < math.inf, "train.phoneme_weight", weight, "0 or more")
         smoothing = self.label_smoothing
         require(0 <= smoothing < 1, "train.label_smoothing", smoothing, "0 up to but not 1")
         require(0 <= self.ema < 1, "train.ema", self.ema, "0 up to but not 1")
@@ -160,6 +193,7 @@ class TrainConfig:
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     model: ModelConfig = field(default_factory=MlpConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     train: FitConfig = field(default_factory=FitConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     seed: int = 0

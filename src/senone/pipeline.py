@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from senone.augment import Augmentation
 from senone.checkpoint import load_checkpoint, save_checkpoint
 from senone.comparison import flatten
 from senone.config import CorpusConfig, DataConfig, DecodeConfig, EvaluateConfig, PredictConfig, TrainConfig
@@ -51,11 +52,13 @@ def _train(config: TrainConfig, typed: list[str], processes: Processes) -> Path:
     """``train_run`` for one of the processes; 0 makes corpus, stores and folder, and the others find them."""
     device = processes.in_turn(lambda: processes.own_device(choose_device(config.device)))
     precision = choose_precision(config.train.precision, device)
-    processes.slice(config.train.batch_size)  # refuses a batch that is too small before data is read
+    # refuses a batch that is too small before data is read
+    processes.slice(config.train.batch_size // config.train.chunk)
     resume = processes.from_first(lambda: _find_resume(config))
     data = processes.in_turn(lambda: open_dataset(config.data, config.corpus, config.model.context))
     torch.manual_seed(config.seed)  # of the first weights
     model = build_model(asdict(config.model), data.train.num_bins, data.train.num_classes)
+    model.prepare(data.train)
     folder = resume.parent if resume else processes.from_first(lambda: _new_run(config, data))
     log = RunLog(folder, quiet=processes.rank > 0)
     together = f", {processes.count} processes" if processes.count > 1 else ""
@@ -82,6 +85,7 @@ def _train(config: TrainConfig, typed: list[str], processes: Processes) -> Path:
             "num_classes": data.train.num_classes,
             "train_frames": data.train.num_frames,
         },
+        augmentation=Augmentation(**asdict(config.augment)),
         processes=processes,
     )
     if resume:

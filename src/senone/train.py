@@ -12,19 +12,20 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from tqdm import tqdm
 
+from senone.augment import Augmentation
 from senone.checkpoint import save_checkpoint
 from senone.config import FitConfig, OptimConfig
 from senone.device import autocast, place_store
 from senone.evaluate import score
 from senone.frames import FrameStore
+from senone.loss import frame_loss
 from senone.models import FrameModel
 from senone.optim import build_optimiser, lr_at, set_lr
 from senone.processes import ALONE, Processes
 from senone.runlog import RunLog, bar_interval
-from senone.windows import epoch_order, gather, mix_seed
+from senone.windows import IGNORED, chunk_order, epoch_order, gather, gather_stretches, mix_seed
 
 LOOK_S = 0.5  # between two looks at loss and accuracy; each waits for the device
 SAVE_S = 600.0  # between two savings within an epoch
@@ -42,6 +43,7 @@ class Progress:
     batch: int = 0
     loss_sum: float = 0.0
     right: int = 0
+    frames: int = 0
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -74,13 +76,14 @@ class Trainer:
         precision: str,
         log: RunLog,
         identity: dict[str, Any],
+        augmentation: Augmentation | None = None,
         processes: Processes = ALONE,
     ) -> None:
         if train.labels is None or dev.labels is None:
             raise ValueError("training needs the labels of both train and dev")
         self.settings, self.optim, self.seed = settings, optim, seed
         self.device, self.precision, self.log, self.identity = device, precision, log, identity
-        self.processes = processes
+        self.augmentation, self.processes = augmentation or Augmentation(), processes
         processes.join_norms(model)
         self.model = model.to(device)
         self.averaged = copy.deepcopy(model).requires_grad_(False) if settings.ema else None
@@ -90,21 +93,22 @@ class Trainer:
         )
         self.train, self.dev = place_store(train, device), place_store(dev, device)
         self.labels = train.labels.to(device)
-        self.batch_size = min(settings.batch_size, train.num_frames)
-        self.batches = train.num_frames // self.batch_size  # a few other frames sit out in each epoch
+        examples = len(self._order(0))
+        self.batch_size = min(settings.batch_size // settings.chunk, examples)  # in examples
+        self.batches = examples // self.batch_size  # a few other examples sit out in each epoch
         self.steps = settings.epochs * self.batches
         self.slice = first, end = processes.slice(self.batch_size)
         self.share = processes.share(self.batch_size, device)
         width = (2 * model.context + 1) * train.num_bins
         self.buffer = torch.empty(end - first, width, device=self.train.rows.device)
-        self.sums = torch.zeros(2, device=device)  # of loss and of right frames, over the epoch
+        self.sums = torch.zeros(3, device=device)  # of loss, right frames and frames, over the epoch
         self.progress = Progress()
         torch.manual_seed(mix_seed(seed, 1))  # dropout's
 
     def run(self) -> Progress:
         """Train to the end. Ctrl-C or SIGTERM saves last.pt and raises ``Stopped``; a loss that is no longer
         finite raises ValueError."""
-        size = self.batch_size
+        size = self.batch_size * self.settings.chunk
         bar = tqdm(
             total=self.steps * size,
             initial=(self.progress.epoch * self.batches + self.progress.batch) * size,
@@ -124,9 +128,9 @@ class Trainer:
 
     def _train_epoch(self, bar: tqdm, stop: threading.Event) -> None:
         progress, size, (first, end) = self.progress, self.batch_size, self.slice
-        order = epoch_order(self.train.num_frames, self.seed, progress.epoch, self.train.rows.device)
+        order = self._order(progress.epoch)
         self.processes.check_same(order[:64], "the order of its frames")
-        self.sums.copy_(torch.tensor([progress.loss_sum, progress.right]))
+        self.sums.copy_(torch.tensor([progress.loss_sum, progress.right, progress.frames]))
         if self.processes.rank:
             self.sums.zero_()  # process 0 has them all
         self.model.train()
@@ -136,7 +140,7 @@ class Trainer:
             frames = order[batch * size + first : batch * size + end]
             self._step(frames, progress.epoch * self.batches + batch)
             progress.batch = batch + 1
-            bar.update(size)
+            bar.update(size * self.settings.chunk)
             now = time.monotonic()
             due = now - looked >= LOOK_S or progress.batch == self.batches
             looking, stopping = self.processes.agree(due, stop.is_set())
@@ -150,20 +154,39 @@ class Trainer:
             if stopping:
                 raise Stopped
 
-    def _step(self, frames: torch.Tensor, step: int) -> None:
-        """One update from the windows around (B,) frames."""
-        train, model = self.train, self.model
+    def _order(self, epoch: int) -> torch.Tensor:
+        """The examples of an epoch in its order, as numbers of their first frames."""
+        train, chunk = self.train, self.settings.chunk
+        if chunk == 1:
+            return epoch_order(train.num_frames, self.seed, epoch, train.rows.device)
+        return chunk_order(train.offsets, chunk, self.seed, epoch).to(train.rows.device)
+
+    def _batch(self, first: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B,) first frames -> (B, T+2k, F) inputs and (B*T,) targets."""
+        train, context, chunk = self.train, self.model.context, self.settings.chunk
+        if not first.is_cuda:  # a batch has no order of its own; in that of memory it is read a fifth faster
+            first = first.sort().values
+        speed = self.augmentation.draw_speed(len(first), first.device)
+        if chunk == 1 and speed is None:
+            inputs = gather(train.rows, train.centres(first), context, out=self.buffer).to(self.device)
+            targets = self.labels.index_select(0, first.to(self.device)).long()
+        else:
+            inputs, targets = gather_stretches(train, first, chunk, context, speed)
+            inputs, targets = inputs.to(self.device), targets.to(self.device)
+        return self.augmentation(inputs), targets.flatten()
+
+    def _step(self, first: torch.Tensor, step: int) -> None:
+        """One update from the examples that begin at (B,) first frames."""
+        model, settings = self.model, self.settings
         if self.processes.count > 1:  # other dropout in each process and step
             torch.manual_seed(mix_seed(self.seed, step, 1 + self.processes.rank))
-        if not frames.is_cuda:  # a batch has no order of its own; in that of memory it is read a fifth faster
-            frames = frames.sort().values
-        windows = gather(train.rows, train.centres(frames), model.context, out=self.buffer).to(self.device)
-        targets = self.labels.index_select(0, frames.to(self.device)).long()
+        inputs, targets = self._batch(first)
         with autocast(self.device, self.precision):
-            logits = model(windows).flatten(0, 1)  # (B, 1, K) -> (B, K)
-        loss = F.cross_entropy(logits.float(), targets, label_smoothing=self.settings.label_smoothing)
+            logits = model(inputs).flatten(0, 1)  # (B, T, K) -> (B*T, K)
+        smoothing, phoneme_weight = settings.label_smoothing, settings.phoneme_weight
+        loss = frame_loss(logits.float(), targets, smoothing=smoothing, phoneme_weight=phoneme_weight)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward(self.share)
+        (loss / len(targets)).backward(self.share)
         self.processes.add_gradients(self.parameters)
         if self.optim.clip:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.optim.clip)
@@ -173,39 +196,37 @@ class Trainer:
         set_lr(self.optimiser, rate)
         self.optimiser.step()
         if self.averaged is not None:
-            _update_average(self.averaged, model, min(self.settings.ema, (1 + step) / (10 + step)))
+            _update_average(self.averaged, model, min(settings.ema, (1 + step) / (10 + step)))
         with torch.no_grad():
             right = (logits.argmax(dim=1) == targets).sum()
-            self.sums += torch.stack([loss.detach() * len(frames), right])
+            self.sums += torch.stack([loss.detach(), right, (targets != IGNORED).sum()])
 
     def _look(self, bar: tqdm) -> None:
         """Fetch the sums from the device, the only wait for it within an epoch."""
         progress = self.progress
-        progress.loss_sum, right = self.processes.total(self.sums).tolist()
-        progress.right = int(right)
+        progress.loss_sum, *counts = self.processes.total(self.sums).tolist()
+        progress.right, progress.frames = map(int, counts)
         if not math.isfinite(progress.loss_sum):
             raise ValueError(
                 f"the loss is no longer finite in epoch {progress.epoch + 1}, batch {progress.batch} of "
                 f"{self.batches}; lower optim.lr={self.optim.lr} or look at the data"
             )
-        seen = progress.batch * self.batch_size
-        bar.set_postfix_str(
-            f"loss {progress.loss_sum / seen:.3f}, accuracy {progress.right / seen:.1%}", refresh=False
-        )
+        loss, accuracy = progress.loss_sum / progress.frames, progress.right / progress.frames
+        bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.1%}", refresh=False)
 
     def _end_epoch(self) -> None:
         """Score on dev, write the records, save."""
         if self.processes.rank:
             self.progress = Progress(self.progress.epoch + 1)
             return
-        progress, frames = self.progress, self.batches * self.batch_size
+        progress = self.progress
         started = time.monotonic()
         result, _ = score(self.averaged or self.model, self.dev, self.device, self.precision)
         record = {
             "epoch": progress.epoch + 1,
             "step": (progress.epoch + 1) * self.batches,
-            "train_loss": progress.loss_sum / frames,
-            "train_accuracy": progress.right / frames,
+            "train_loss": progress.loss_sum / progress.frames,
+            "train_accuracy": progress.right / progress.frames,
             "dev_loss": result.loss,
             "dev_accuracy": result.accuracy,
             "lr": self.optimiser.param_groups[0]["lr"],

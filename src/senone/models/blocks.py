@@ -6,6 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from senone.frames import FrameStore
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),
     "leaky_relu": lambda: nn.LeakyReLU(0.01, inplace=True),
@@ -31,6 +33,41 @@ class FrameModel(nn.Module):
     context: int
     contest_legal: bool  # the contest's rules allow only fully connected networks
     by_window = False  # a longer stretch saves nothing: it is cut into the windows of its frames anyway
+
+    def prepare(self, train: FrameStore) -> None:
+        """Take from the train frames what a model knows of them before it is trained."""
+        for module in self.modules():
+            if isinstance(module, Rotation):
+                module.fit(train)
+
+
+class Rotation(nn.Module):
+    """(..., F) -> (..., F): frames less their mean, turned onto their principal axes, the widest first."""
+
+    mean: torch.Tensor
+    axes: torch.Tensor
+
+    def __init__(self, num_bins: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(num_bins))
+        self.register_buffer("axes", torch.eye(num_bins))  # (F, F), an axis a column
+
+    def fit(self, store: FrameStore) -> None:
+        """Take mean and axes from all frames of a store, summed up in float64."""
+        bins = store.num_bins
+        total = torch.zeros(bins, dtype=torch.float64)
+        for index in range(store.num_utterances):
+            total += store.utterance(index).double().sum(dim=0)
+        mean = total / store.num_frames
+        squares = torch.zeros(bins, bins, dtype=torch.float64)
+        for index in range(store.num_utterances):
+            centred = store.utterance(index).double() - mean  # (T, F)
+            squares += centred.T @ centred
+        self.mean.copy_(mean)
+        self.axes.copy_(torch.linalg.eigh(squares).eigenvectors.flip(1))  # eigh has the narrowest first
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x - self.mean) @ self.axes
 
 
 class Dropout(nn.Module):

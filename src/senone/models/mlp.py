@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from senone.models.blocks import Dense, FrameModel
+from senone.models.blocks import Dense, FrameModel, Rotation
 
 
 class Mlp(FrameModel):
@@ -28,9 +28,11 @@ class Mlp(FrameModel):
         activation: str = "relu",
         dropout: float = 0.0,
         residual: bool = False,
+        rotate: bool = False,
     ) -> None:
         super().__init__()
         self.context = context
+        self.rotation = Rotation(num_bins) if rotate else nn.Identity()
         sizes = [(2 * context + 1) * num_bins, *widths]
         self.hidden = nn.Sequential(
             *(
@@ -43,6 +45,7 @@ class Mlp(FrameModel):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         batch, stretch, bins = x.shape
         frames, width = stretch - 2 * self.context, 2 * self.context + 1
-        windows = x.contiguous().as_strided((batch, frames, width * bins), (stretch * bins, bins, 1))
+        x = self.rotation(x).contiguous()
+        windows = x.as_strided((batch, frames, width * bins), (stretch * bins, bins, 1))
         logits = self.output(self.hidden(windows.reshape(batch * frames, width * bins)))  # (B*T, K)
         return logits.view(batch, frames, -1)
