@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from senone.loss import frame_loss
-from senone.windows import IGNORED
+from senone.loss import IGNORED, frame_loss, teacher_loss
 
 
 def test_it_is_the_sum_of_the_cross_entropies() -> None:
@@ -36,3 +35,18 @@ def test_an_ignored_frame_counts_for_nothing(options: dict[str, float]) -> None:
     assert logits.grad is not None
     assert (logits.grad[~kept] == 0).all()
     assert (logits.grad[kept] != 0).any()
+
+
+def test_the_teachers_loss_is_the_cross_entropy_to_its_shares() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(4, 9, dtype=torch.float64)
+    states = torch.stack([torch.randperm(9)[:3] for _ in range(4)])
+    shares = torch.rand(4, 3, dtype=torch.float64)
+    shares /= shares.sum(1, keepdim=True)
+    whole = torch.zeros(4, 9, dtype=torch.float64).scatter(1, states, shares)
+    targets = torch.tensor([0, IGNORED, 5, 8])
+    plain = torch.nn.functional.cross_entropy(logits[[0, 2, 3]], whole[[0, 2, 3]], reduction="sum")
+    torch.testing.assert_close(teacher_loss(logits, states.byte(), shares, targets), plain)
+    sure = torch.zeros(4, 1, dtype=torch.int64), torch.ones(4, 1, dtype=torch.float64)
+    zero = torch.zeros(4, dtype=torch.int64)
+    torch.testing.assert_close(teacher_loss(logits, *sure, zero), frame_loss(logits, zero))

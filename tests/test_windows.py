@@ -1,6 +1,5 @@
 """Windows: one gather against the plain definition, and an order that is a permutation and well mixed."""
 
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from senone.frames import FrameStore
-from senone.windows import IGNORED, chunk_order, epoch_order, gather, gather_stretches, mix_seed
+from senone.windows import OUTSIDE, chunk_order, epoch_order, gather, gather_stretches, mix_seed
 
 
 def store_of(lengths: list[int], bins: int, guard: int) -> FrameStore:
@@ -84,11 +83,6 @@ def test_seeds_are_mixed_so_that_neighbours_have_nothing_in_common() -> None:
     assert len(seeds) == 10_000
 
 
-def labelled(store: FrameStore) -> FrameStore:
-    """With labels that are the numbers of their frames."""
-    return replace(store, labels=torch.arange(store.num_frames))
-
-
 @given(
     lengths=st.lists(st.integers(1, 40), min_size=1, max_size=8),
     frames=st.integers(1, 30),
@@ -133,12 +127,12 @@ def test_over_the_epochs_every_frame_is_in_a_chunk_equally_often_but_for_the_end
     extra=st.integers(0, 3),
 )
 @settings(deadline=None)
-def test_stretches_never_cross_an_utterance_and_labels_stay_with_their_frames(
+def test_stretches_never_cross_an_utterance_and_frames_keep_their_numbers(
     lengths: list[int], frames: int, context: int, extra: int
 ) -> None:
-    store = labelled(store_of(lengths, 2, max(1, context + extra)))
+    store = store_of(lengths, 2, max(1, context + extra))
     first = torch.arange(store.num_frames, dtype=torch.int32)
-    inputs, targets = gather_stretches(store, first, frames, context)
+    inputs, numbers = gather_stretches(store, first, frames, context)
     assert inputs.shape == (len(first), frames + 2 * context, 2)
     number = 0
     for utterance, length in enumerate(lengths):
@@ -146,41 +140,38 @@ def test_stretches_never_cross_an_utterance_and_labels_stay_with_their_frames(
             around = range(start - context, start + frames + context)
             plain = [(utterance + 1) * 1000 + t if 0 <= t < length else 0 for t in around]
             assert inputs[number, :, 0].tolist() == plain
-            labels = [
-                number + t if start + t < length else IGNORED  # a frame's label is its number
-                for t in range(frames)
-            ]
-            assert targets[number].tolist() == labels
+            plain = [number + t if start + t < length else OUTSIDE for t in range(frames)]
+            assert numbers[number].tolist() == plain
             number += 1
 
 
 def test_stretches_of_one_frame_are_the_windows() -> None:
-    store = labelled(store_of([30, 20, 7], 3, 5))
+    store = store_of([30, 20, 7], 3, 5)
     frames = torch.tensor([3, 49, 0, 30, 56], dtype=torch.int32)
-    inputs, targets = gather_stretches(store, frames, 1, 4)
+    inputs, numbers = gather_stretches(store, frames, 1, 4)
     assert torch.equal(inputs, gather(store.rows, store.centres(frames), 4))
-    assert targets.flatten().tolist() == frames.tolist()
+    assert numbers.flatten().tolist() == frames.tolist()
     at_speed_one, _ = gather_stretches(store, frames, 1, 4, torch.ones(5))
     torch.testing.assert_close(at_speed_one, inputs)
 
 
 @given(speed=st.floats(0.5, 2.0), start=st.integers(20, 60), frames=st.integers(1, 5))
 @settings(deadline=None)
-def test_a_stretch_at_another_speed_is_interpolated_and_has_the_nearest_labels(
+def test_a_stretch_at_another_speed_is_interpolated_and_has_the_nearest_frames(
     speed: float, start: int, frames: int
 ) -> None:
-    store = labelled(store_of([10, 100], 2, 8))
+    store = store_of([10, 100], 2, 8)
     speeds = torch.tensor([speed])
-    inputs, targets = gather_stretches(store, torch.tensor([10 + start]), frames, 6, speeds)
+    inputs, numbers = gather_stretches(store, torch.tensor([10 + start]), frames, 6, speeds)
     places = start + float(speeds) * np.arange(-6, frames + 6)  # rows of this store grow by 1 a frame
     inside = places <= 99
     np.testing.assert_allclose(inputs[0, :, 1].numpy()[inside], 2000 + places[inside], atol=1e-3)
     nearest = places[6 : 6 + frames]
-    assert np.abs(targets[0].numpy() - 10 - nearest).max() <= 0.5 + 1e-4
+    assert np.abs(numbers[0].numpy() - 10 - nearest).max() <= 0.5 + 1e-4
 
 
 def test_a_fast_stretch_at_the_end_of_an_utterance_stays_in_it() -> None:
-    store = labelled(store_of([12, 9], 1, 4))
-    inputs, targets = gather_stretches(store, torch.tensor([5]), 10, 3, torch.tensor([2.0]))
+    store = store_of([12, 9], 1, 4)
+    inputs, numbers = gather_stretches(store, torch.tensor([5]), 10, 3, torch.tensor([2.0]))
     assert inputs[0, :, 0].max() <= 1011
-    assert targets[0].tolist() == [5, 7, 9, 11, *[IGNORED] * 6]
+    assert numbers[0].tolist() == [5, 7, 9, 11, *[OUTSIDE] * 6]

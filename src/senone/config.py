@@ -164,6 +164,8 @@ class FitConfig:
     chunk: int = 1  # frames of an example: 1 are shuffled frames, more are neighbours of one utterance
     label_smoothing: float = 0.0
     phoneme_weight: float = 0.0  # of the cross-entropy of phonemes, beside that of states
+    teachers: list[str] = field(default_factory=list)  # checkpoints whose posteriors are learned too
+    teacher_weight: float = 0.5  # of their posteriors; the rest is the labels'
     ema: float = 0.0  # decay of a moving average of the weights, which is then what is evaluated; 0: none
     resume: str | None = None  # auto: the newest unfinished run of this configuration; or a last.pt
     precision: str = "auto"
@@ -179,6 +181,7 @@ class FitConfig:
         )
         weight = self.phoneme_weight
         require(0 <= weight < math.inf, "train.phoneme_weight", weight, "0 or more")
+        require(0 <= self.teacher_weight <= 1, "train.teacher_weight", self.teacher_weight, "0 to 1")
         smoothing = self.label_smoothing
         require(0 <= smoothing < 1, "train.label_smoothing", smoothing, "0 up to but not 1")
         require(0 <= self.ema < 1, "train.ema", self.ema, "0 up to but not 1")

@@ -20,12 +20,12 @@ from senone.config import FitConfig, OptimConfig
 from senone.device import autocast, place_store
 from senone.evaluate import score
 from senone.frames import FrameStore
-from senone.loss import frame_loss
+from senone.loss import IGNORED, frame_loss, teacher_loss
 from senone.models import FrameModel
 from senone.optim import build_optimiser, lr_at, set_lr
 from senone.processes import ALONE, Processes
 from senone.runlog import RunLog, bar_interval
-from senone.windows import IGNORED, chunk_order, epoch_order, gather, gather_stretches, mix_seed
+from senone.windows import OUTSIDE, chunk_order, epoch_order, gather, gather_stretches, mix_seed
 
 LOOK_S = 0.5  # between two looks at loss and accuracy; each waits for the device
 SAVE_S = 600.0  # between two savings within an epoch
@@ -56,6 +56,8 @@ class Progress:
 class Trainer:
     """Trains a model on one store, scores it on another after every epoch, keeps last.pt and best.pt.
 
+    A ``teacher`` is what another model makes of the train frames: (N, P) likeliest states and their shares.
+
     ``identity`` (config, num_bins, num_classes) goes into the checkpoints, so that each of them rebuilds its
     model alone. The order of frames, the learning rate and dropout are functions of seed, epoch and step, and
     a checkpoint holds all else that a step depends on: a run that was stopped and resumed ends with the
@@ -77,6 +79,7 @@ class Trainer:
         log: RunLog,
         identity: dict[str, Any],
         augmentation: Augmentation | None = None,
+        teacher: tuple[torch.Tensor, torch.Tensor] | None = None,
         processes: Processes = ALONE,
     ) -> None:
         if train.labels is None or dev.labels is None:
@@ -93,6 +96,7 @@ class Trainer:
         )
         self.train, self.dev = place_store(train, device), place_store(dev, device)
         self.labels = train.labels.to(device)
+        self.teacher = None if teacher is None else tuple(part.to(device) for part in teacher)
         examples = len(self._order(0))
         self.batch_size = min(settings.batch_size // settings.chunk, examples)  # in examples
         self.batches = examples // self.batch_size  # a few other examples sit out in each epoch
@@ -162,29 +166,33 @@ class Trainer:
         return chunk_order(train.offsets, chunk, self.seed, epoch).to(train.rows.device)
 
     def _batch(self, first: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B,) first frames -> (B, T+2k, F) inputs and (B*T,) targets."""
+        """(B,) first frames -> (B, T+2k, F) inputs, and (B*T,) the numbers of all frames or ``OUTSIDE``."""
         train, context, chunk = self.train, self.model.context, self.settings.chunk
         if not first.is_cuda:  # a batch has no order of its own; in that of memory it is read a fifth faster
             first = first.sort().values
         speed = self.augmentation.draw_speed(len(first), first.device)
         if chunk == 1 and speed is None:
-            inputs = gather(train.rows, train.centres(first), context, out=self.buffer).to(self.device)
-            targets = self.labels.index_select(0, first.to(self.device)).long()
+            inputs = gather(train.rows, train.centres(first), context, out=self.buffer)
+            frames = first
         else:
-            inputs, targets = gather_stretches(train, first, chunk, context, speed)
-            inputs, targets = inputs.to(self.device), targets.to(self.device)
-        return self.augmentation(inputs), targets.flatten()
+            inputs, frames = gather_stretches(train, first, chunk, context, speed)
+        return self.augmentation(inputs.to(self.device)), frames.flatten().to(self.device)
 
     def _step(self, first: torch.Tensor, step: int) -> None:
         """One update from the examples that begin at (B,) first frames."""
         model, settings = self.model, self.settings
         if self.processes.count > 1:  # other dropout in each process and step
             torch.manual_seed(mix_seed(self.seed, step, 1 + self.processes.rank))
-        inputs, targets = self._batch(first)
+        inputs, frames = self._batch(first)
+        known = frames.clamp(min=0)
+        targets = self.labels.index_select(0, known).long().where(frames != OUTSIDE, IGNORED)
         with autocast(self.device, self.precision):
             logits = model(inputs).flatten(0, 1)  # (B, T, K) -> (B*T, K)
         smoothing, phoneme_weight = settings.label_smoothing, settings.phoneme_weight
         loss = frame_loss(logits.float(), targets, smoothing=smoothing, phoneme_weight=phoneme_weight)
+        if self.teacher is not None:
+            taught = (part.index_select(0, known) for part in self.teacher)
+            loss = torch.lerp(loss, teacher_loss(logits.float(), *taught, targets), settings.teacher_weight)
         self.optimiser.zero_grad(set_to_none=True)
         (loss / len(targets)).backward(self.share)
         self.processes.add_gradients(self.parameters)

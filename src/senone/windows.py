@@ -8,7 +8,7 @@ import torch
 
 from senone.frames import FrameStore
 
-IGNORED = -100  # the target of a frame that counts for nothing, in cross_entropy's words
+OUTSIDE = -1  # the number of a frame that its utterance does not have
 
 
 def epoch_order(n: int, seed: int, epoch: int, device: torch.device | None = None) -> torch.Tensor:
@@ -62,12 +62,11 @@ def gather_stretches(
     store: FrameStore, first: torch.Tensor, frames: int, context: int, speed: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(B,) numbers of first frames -> (B, T+2k, F) stretches of T = ``frames`` frames and their context, and
-    (B, T) int64 labels, ``IGNORED`` beyond the end of the utterance.
+    (B, T) int64 numbers of those frames, ``OUTSIDE`` beyond the end of the utterance.
 
     With a (B,) ``speed`` a stretch steps through its utterance so many frames at a time: rows between two
-    frames are interpolated, labels are those of the nearest frame.
+    frames are interpolated, and the number is that of the nearest frame.
     """
-    assert store.labels is not None, "stretches are made to learn from"
     device = store.rows.device
     utterance = torch.searchsorted(store.offsets, first.to(store.offsets.dtype), right=True) - 1  # (B,)
     begin = store.offsets[utterance]
@@ -87,8 +86,7 @@ def gather_stretches(
             (exact - below).unsqueeze(2).to(store.rows.dtype),
         )
     place = place[:, context : context + frames]  # (B, T)
-    labels = store.labels[begin[:, None] + _within(place, 0, last)].long()
-    return rows, labels.where(place <= last, IGNORED)
+    return rows, (begin[:, None] + place).where(place <= last, OUTSIDE)
 
 
 def _within(place: torch.Tensor, guard: int, last: torch.Tensor) -> torch.Tensor:
