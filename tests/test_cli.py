@@ -55,6 +55,15 @@ def test_a_mistake_in_the_configuration_is_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in (SCRIPTS.parent / "conf/model").iterdir()))
+def test_every_model_of_conf_is_composed(tmp_path: Path, name: str) -> None:
+    done = run_script(tmp_path, "train.py", f"model={name}", "--cfg", "job", "--package", "model")
+    assert done.returncode == 0, done.stderr
+    assert f"name: {name}" in done.stdout
+    unknown = run_script(tmp_path, "train.py", f"model={name}", "model.depth=3")
+    assert_one_line(unknown, "unknown key model.depth; there are name, context")
+
+
 def test_a_mistake_in_the_files_is_one_line_and_leaves_no_run(tmp_path: Path, contest_folder: Path) -> None:
     labels = list(np.load(contest_folder / "dev_labels.npy", allow_pickle=True))
     labels[1] = labels[1][:-1]

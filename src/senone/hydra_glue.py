@@ -16,17 +16,17 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from senone.config import MlpConfig
+from senone.config import BiLstmConfig, ConformerConfig, MlpConfig, TdnnConfig
 
 # Threads that wait for each other sleep instead of spinning. Where something else wants a core too, a step is
 # several times faster for it; torch reads this when it is loaded, which is after this file.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 Config = TypeVar("Config")
-MODEL_SCHEMAS = {"mlp": MlpConfig}
+MODEL_SCHEMAS = {"mlp": MlpConfig, "tdnn": TdnnConfig, "bilstm": BiLstmConfig, "conformer": ConformerConfig}
 
 
 def script(
@@ -39,7 +39,10 @@ def script(
     stderr and exit status 1; ``HYDRA_FULL_ERROR=1`` shows the traceback instead.
     """
     store = ConfigStore.instance()
-    store.store(name=f"{config_name}_schema", node=schema)
+    root = OmegaConf.structured(schema)
+    if "model" in root:
+        root.model = MISSING  # conf/model says which; a default would allow only its own class
+    store.store(name=f"{config_name}_schema", node=root)
     for name, node in MODEL_SCHEMAS.items():
         store.store(group="model", name=f"{name}_schema", node=node)
 

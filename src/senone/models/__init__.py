@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from senone.models.blocks import FrameModel
+from senone.models.conformer import Conformer
 from senone.models.mlp import Mlp
+from senone.models.recurrent import BiLstm
+from senone.models.tdnn import Tdnn
 
-MODELS: dict[str, type[FrameModel]] = {"mlp": Mlp}
+MODELS: dict[str, type[FrameModel]] = {"mlp": Mlp, "tdnn": Tdnn, "bilstm": BiLstm, "conformer": Conformer}
 
 
 def build_model(settings: Mapping[str, Any], num_bins: int, num_classes: int) -> FrameModel:

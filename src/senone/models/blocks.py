@@ -70,6 +70,13 @@ class Rotation(nn.Module):
         return (x - self.mean) @ self.axes
 
 
+def splice(x: torch.Tensor, side: int, step: int = 1) -> torch.Tensor:
+    """(B, T + 2*side*step, C) -> (B, T, (2*side+1)*C): each frame among ``side`` others before and after it,
+    ``step`` frames apart. A linear layer of the result is a convolution over time, at the same speed."""
+    frames = x.shape[1] - 2 * side * step
+    return torch.cat([x[:, i * step : i * step + frames] for i in range(2 * side + 1)], dim=2)
+
+
 class Dropout(nn.Module):
     """Zero each value with probability p in training, and scale the others by 1/(1-p).
 
@@ -95,7 +102,10 @@ class Dropout(nn.Module):
 
 
 class Dense(nn.Module):
-    """Linear, norm, activation, dropout: (B, n_in) -> (B, n_out), plus its input if ``residual``."""
+    """Linear, norm, activation, dropout: (..., n_in) -> (..., n_out), plus its input if ``residual``.
+
+    A BatchNorm takes its statistics over all leading dimensions, of frames and utterances alike.
+    """
 
     def __init__(
         self, n_in: int, n_out: int, *, norm: str, activation: str, dropout: float, residual: bool
@@ -109,7 +119,8 @@ class Dense(nn.Module):
         self.residual = residual and n_in == n_out
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.dropout(self.activation(self.norm(self.linear(x))))
+        rows = self.linear(x.flatten(0, -2))  # (..., n_in) -> (N, n_out)
+        y = self.dropout(self.activation(self.norm(rows))).view(*x.shape[:-1], -1)
         return x + y if self.residual else y
 
 
