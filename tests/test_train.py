@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from senone.augment import Augmentation
 from senone.checkpoint import load_checkpoint
 from senone.config import FitConfig, OptimConfig
 from senone.corpus.contest import open_contest, write_utterances
@@ -34,7 +35,12 @@ def stores(contest_folder: Path) -> dict[str, FrameStore]:
 
 
 def make_trainer(
-    stores: dict[str, FrameStore], folder: Path, settings: FitConfig = SETTINGS, **optim: Any
+    stores: dict[str, FrameStore],
+    folder: Path,
+    settings: FitConfig = SETTINGS,
+    augmentation: Augmentation | None = None,
+    teacher: tuple[torch.Tensor, torch.Tensor] | None = None,
+    **optim: Any,
 ) -> Trainer:
     folder.mkdir(exist_ok=True)
     torch.manual_seed(3)
@@ -50,6 +56,8 @@ def make_trainer(
         precision="float32",
         log=RunLog(folder),
         identity={"config": {}, "num_bins": 8, "num_classes": 6},
+        augmentation=augmentation,
+        teacher=teacher,
     )
 
 
@@ -76,6 +84,65 @@ def test_it_learns_what_can_be_learned(stores: dict[str, FrameStore], tmp_path: 
     assert history[-1]["train_loss"] < 0.3 * history[0]["train_loss"]
     assert history[-1]["dev_accuracy"] > 0.75
     assert history[-1]["train_accuracy"] > 0.8  # with dropout
+
+
+@pytest.mark.parametrize("augmentation", [None, Augmentation(speed=0.2, noise=0.3)], ids=["plain", "changed"])
+def test_it_learns_from_chunks_too(
+    stores: dict[str, FrameStore], tmp_path: Path, augmentation: Augmentation | None
+) -> None:
+    settings = replace(CHUNKS, epochs=20, ema=0.0, label_smoothing=0.0)
+    history = make_trainer(stores, tmp_path / "run", settings, augmentation, lr=0.01).run().history
+    assert history[-1]["train_loss"] < 0.5 * history[0]["train_loss"]
+    assert history[-1]["dev_accuracy"] > 0.75
+
+
+def test_a_batch_of_chunks_has_the_frames_and_labels_of_the_store(
+    stores: dict[str, FrameStore], tmp_path: Path
+) -> None:
+    trainer = make_trainer(stores, tmp_path / "run", CHUNKS)
+    store = stores["train"]
+    assert store.labels is not None
+    first = trainer._order(0)[: trainer.batch_size]
+    assert len(first) * 8 == 32
+    inputs, frames = trainer._batch(first)
+    assert inputs.shape == (4, 8 + 2 * 2, 8)
+    assert frames.tolist() == [n for start in first.sort().values.tolist() for n in range(start, start + 8)]
+    centres = store.rows[store.centres(frames)]
+    assert torch.equal(inputs[:, 2:-2].flatten(0, 1), centres)
+
+
+def test_frames_beyond_the_end_of_a_short_utterance_do_not_count(
+    stores: dict[str, FrameStore], tmp_path: Path
+) -> None:
+    """Utterances of 40 to 59 frames, chunks of 100: one a chunk, and as many frames as there are."""
+    settings = replace(SETTINGS, epochs=1, chunk=100, batch_size=300)
+    trainer = make_trainer(stores, tmp_path / "run", settings)
+    counted = []
+    end_epoch = trainer._end_epoch
+    trainer._end_epoch = lambda: (counted.append(trainer.progress.frames), end_epoch())  # type: ignore
+    record = trainer.run().history[0]
+    assert counted == [stores["train"].num_frames]
+    assert 0.5 < record["train_loss"] < 3.0
+
+
+def test_a_teacher_is_learned_from_where_labels_are_not(
+    stores: dict[str, FrameStore], tmp_path: Path
+) -> None:
+    """Labels of nothing but chance, and a teacher that knows better."""
+    train = stores["train"]
+    assert train.labels is not None
+    truth = train.labels.long()
+    chance = replace(train, labels=torch.randint(6, (train.num_frames,), dtype=torch.uint8))
+    teacher = (torch.stack([truth, (truth + 1) % 6], dim=1).byte(), torch.tensor([[0.9, 0.1]]).half())
+    teacher = (teacher[0], teacher[1].expand(train.num_frames, 2).contiguous())
+    accuracy = {}
+    for weight in (0.0, 1.0):
+        settings = replace(SETTINGS, epochs=15, ema=0.0, label_smoothing=0.0, teacher_weight=weight)
+        folder = tmp_path / str(weight)
+        trainer = make_trainer({**stores, "train": chance}, folder, settings, teacher=teacher, lr=0.01)
+        accuracy[weight] = trainer.run().history[-1]["dev_accuracy"]
+    assert accuracy[1.0] > 0.75
+    assert accuracy[0.0] < 0.5
 
 
 def test_it_learns_in_bfloat16_too_with_weights_in_float32(
@@ -108,13 +175,32 @@ def test_utterances_as_wild_as_the_contests_do_not_hurt(contest_folder: Path, tm
     assert accuracy["none"] < accuracy["utterance"] - 0.1
 
 
-@pytest.mark.parametrize("stop_at", [2.0, 1.0, 1.4, 3.8])
+CHUNKS = replace(SETTINGS, chunk=8)
+OTHER_VOICES = Augmentation(speed=0.2, warp=0.2, bin_masks=1, bin_mask_width=2, noise=0.1)
+
+
+@pytest.mark.parametrize(
+    ("stop_at", "settings", "augmentation"),
+    [
+        (2.0, SETTINGS, None),
+        (1.0, SETTINGS, None),
+        (1.4, SETTINGS, None),
+        (3.8, SETTINGS, None),
+        (1.4, SETTINGS, OTHER_VOICES),
+        (2.6, CHUNKS, OTHER_VOICES),
+    ],
+)
 def test_a_run_that_was_stopped_ends_like_one_that_was_not(
-    stores: dict[str, FrameStore], tmp_path: Path, stop_at: float, monkeypatch: pytest.MonkeyPatch
+    stores: dict[str, FrameStore],
+    tmp_path: Path,
+    stop_at: float,
+    settings: FitConfig,
+    augmentation: Augmentation | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = make_trainer(stores, tmp_path / "whole")
+    whole = make_trainer(stores, tmp_path / "whole", settings, augmentation)
     whole.run()
-    stopped = make_trainer(stores, tmp_path / "stopped")
+    stopped = make_trainer(stores, tmp_path / "stopped", settings, augmentation)
     stop_step = int(stop_at * stopped.batches)
     step = stopped._step
 
@@ -130,7 +216,7 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(
     assert saved["progress"]["epoch"] * stopped.batches + saved["progress"]["batch"] == stop_step + 1
 
     torch.manual_seed(99)  # a new process knows nothing of the old one
-    resumed = make_trainer(stores, tmp_path / "stopped")
+    resumed = make_trainer(stores, tmp_path / "stopped", settings, augmentation)
     resumed.restore(saved)
     resumed.run()
     assert_same_state(

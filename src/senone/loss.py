@@ -26,8 +26,8 @@ def frame_loss(
 def teacher_loss(
     logits: torch.Tensor, states: torch.Tensor, shares: torch.Tensor, targets: torch.Tensor
 ) -> torch.Tensor:
-    """(B, K) logits, a teacher's (B, P) likeliest states and their shares, which add up to 1 -> the sum of the
-    cross-entropies to the teacher (Hinton et al. 2015, temperature 1) over the frames that count."""
+    """(B, K) logits, a teacher's (B, P) likeliest states and their shares, which add up to 1 -> the sum of
+    the cross-entropies to the teacher (Hinton et al. 2015, temperature 1) over the frames that count."""
     log_posteriors = logits.log_softmax(dim=1).gather(1, states.long())  # (B, P)
     losses = -(shares.to(logits.dtype) * log_posteriors).sum(dim=1)
     return losses.where(targets != IGNORED, 0.0).sum()

@@ -191,8 +191,9 @@ class Trainer:
         smoothing, phoneme_weight = settings.label_smoothing, settings.phoneme_weight
         loss = frame_loss(logits.float(), targets, smoothing=smoothing, phoneme_weight=phoneme_weight)
         if self.teacher is not None:
-            taught = (part.index_select(0, known) for part in self.teacher)
-            loss = torch.lerp(loss, teacher_loss(logits.float(), *taught, targets), settings.teacher_weight)
+            states, shares = (part.index_select(0, known) for part in self.teacher)
+            taught = teacher_loss(logits.float(), states, shares, targets)
+            loss = torch.lerp(loss, taught, settings.teacher_weight)
         self.optimiser.zero_grad(set_to_none=True)
         (loss / len(targets)).backward(self.share)
         self.processes.add_gradients(self.parameters)
