@@ -26,7 +26,7 @@ from senone.device import choose_device, choose_precision, has_bfloat16
         ("BiLstmConfig", {"splice": 21}, "model.splice=21: expected 0 to model.context=20"),
         ("BiLstmConfig", {"layers": 0}, "model.layers=0: expected 1 or more"),
         ("BiLstmConfig", {"dropout": 1.0}, "model.dropout=1.0: expected 0 up to but not 1"),
-        ("ConformerConfig", {"width": 100}, "model.width=100: expected a multiple of 12, twice model.heads"),
+        ("ConformerConfig", {"width": 104}, "model.width=104: expected a multiple of 10, twice model.heads"),
         ("ConformerConfig", {"kernel": 4}, "model.kernel=4: expected an odd number of frames"),
         ("ConformerConfig", {"reach": 0}, "model.reach=0: expected 1 or more"),
         ("ConformerConfig", {"splice": 21}, "model.splice=21: expected 0 to model.context=20"),

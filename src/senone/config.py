@@ -153,9 +153,9 @@ class ConformerConfig(ModelConfig):
     name: str = "conformer"
     context: int = 20  # those beyond splice are attended to
     splice: int = 2  # neighbours on each side at the input
-    width: int = 192
+    width: int = 160
     blocks: int = 3
-    heads: int = 6
+    heads: int = 5
     reach: int = 100  # frames on each side that attention sees in the stretch it is given
     kernel: int = 15  # frames that the convolution sees
     dropout: float = 0.1
