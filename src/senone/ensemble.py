@@ -1,0 +1,197 @@
+"""Checkpoints that decide together, one of them or several: the weighted mean of their log-posteriors."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from senone.checkpoint import load_model
+from senone.config import CorpusConfig, DataConfig, DecodeConfig
+from senone.dataset import Dataset, open_dataset
+from senone.decode import Decoder, StateChain, fit_decoder
+from senone.device import choose_precision, place_store
+from senone.evaluate import utterance_logits
+from senone.models import FrameModel
+
+DEV_UTTERANCES = 128  # that decide on the weights and on a decoder's scales
+LONGEST_NAME = 150  # characters; a file's name may have 255
+
+
+@dataclass(frozen=True)
+class Member:
+    """A checkpoint, its content, its model on the device, the data as that model wants it prepared, and the
+    precision that it computes in."""
+
+    checkpoint: Path
+    content: dict[str, Any]
+    model: FrameModel
+    data: Dataset
+    precision: str
+
+    @property
+    def name(self) -> str:
+        """The run's, with the checkpoint's behind it unless that is the best."""
+        run = self.checkpoint.resolve().parent.name
+        return run if self.checkpoint.name == "best.pt" else f"{run}-{self.checkpoint.stem}"
+
+
+class Ensemble:
+    """Members with ``weights`` (M,) that add up to 1, at first the same for each. Models and the preparation
+    of their data may differ, but not the files: ValueError for a member that sees other ones."""
+
+    def __init__(self, members: Sequence[Member], device: torch.device) -> None:
+        self.members, self.device = members, device
+        self.weights = torch.full((len(members),), 1 / len(members), device=device)
+        first = members[0]
+        for member in members[1:]:
+            for name, ours in first.data.splits.items():
+                theirs = member.data.splits[name]
+                same = torch.equal(ours.offsets, theirs.offsets) and ours.num_classes == theirs.num_classes
+                if same and ours.labels is not None:
+                    same = theirs.labels is not None and torch.equal(ours.labels, theirs.labels)
+                if not same:
+                    raise ValueError(
+                        f"{member.checkpoint}: its {name} ({theirs.num_frames} frames, {theirs.num_classes} "
+                        f"classes) is not that of {first.checkpoint} ({ours.num_frames} frames, "
+                        f"{ours.num_classes} classes)"
+                    )
+
+    @property
+    def data(self) -> Dataset:
+        """The first member's: files, labels and bounds of utterances are the same for all."""
+        return self.members[0].data
+
+    @property
+    def contest_legal(self) -> bool:
+        return all(member.model.contest_legal for member in self.members)
+
+    @property
+    def name(self) -> str:
+        """The members' names, joined by +; if that is too long for a file, the first, how many others there
+        are, and a hash of all."""
+        names = [member.name for member in self.members]
+        if len(joined := "+".join(names)) <= LONGEST_NAME:
+            return joined
+        return f"{names[0]}+{len(names) - 1}-{sha256(joined.encode()).hexdigest()[:8]}"
+
+    def describe(self) -> str:
+        """Members and weights."""
+        weights = zip(self.members, self.weights.tolist(), strict=True)
+        return "ensemble: " + ", ".join(f"{weight:.3f} {member.checkpoint}" for member, weight in weights)
+
+    def logits(self, split: str, only: Iterable[int] | None = None) -> Iterator[torch.Tensor]:
+        """Yield the (T, K) mixed logits of each utterance of a split, or of ``only`` some, on the device."""
+        for logits in self._members_logits(split, only):
+            yield mix(logits, self.weights)
+
+    def fit_weights(self) -> None:
+        """Choose the weights on utterances from all over dev."""
+        chosen, labels = self._dev_utterances()
+        logits = torch.cat(list(self._members_logits("dev", chosen)), dim=1)  # (M, N, K)
+        self.weights = fit_weights(logits, torch.cat(labels).to(self.device))
+
+    def fit_decoder(self, settings: DecodeConfig) -> Decoder | None:
+        """The decoder that is asked for, its chain counted on train, its scales chosen on utterances from all
+        over dev; None for argmax."""
+        if settings.name == "argmax":
+            return None
+        chosen, labels = self._dev_utterances()
+        chain = StateChain.count(self.data.train, settings.smoothing)
+        return fit_decoder(
+            settings.name,
+            chain,
+            list(self.logits("dev", chosen)),
+            labels,
+            settings.acoustic_scale,
+            settings.prior_scale,
+        )
+
+    def own_decoder(self) -> Decoder | None:
+        """A single checkpoint's is stored in it; several get one of the first one's kind, with new scales."""
+        content = self.members[0].content
+        if len(self.members) == 1:
+            return Decoder.from_state(content["decode"]) if content.get("decode") else None
+        settings = content["config"]["decode"]
+        return self.fit_decoder(DecodeConfig(name=settings["name"], smoothing=settings["smoothing"]))
+
+    def _members_logits(self, split: str, only: Iterable[int] | None) -> Iterator[torch.Tensor]:
+        """The (M, T, K) logits of each utterance: a block and an utterance of each member in memory."""
+        stores = [member.data.splits[split] for member in self.members]
+        placed = {store.fingerprint: store for store in stores}  # members prepared alike share one
+        placed = {key: place_store(store, self.device) for key, store in placed.items()}
+        only = None if only is None else list(only)
+        each = [
+            utterance_logits(member.model, placed[store.fingerprint], self.device, member.precision, only)
+            for member, store in zip(self.members, stores, strict=True)
+        ]
+        for logits in zip(*each, strict=True):
+            yield torch.stack(logits)
+
+    def _dev_utterances(self) -> tuple[list[int], list[torch.Tensor]]:
+        """Utterances from all over dev, and the (T,) labels of each."""
+        dev = self.data.dev
+        count = min(dev.num_utterances, DEV_UTTERANCES)
+        chosen = np.linspace(0, dev.num_utterances - 1, count).astype(int).tolist()
+        return chosen, [dev.utterance_labels(index).long() for index in chosen]
+
+
+def open_ensemble(checkpoints: Iterable[Path], device: torch.device, root: str | None = None) -> Ensemble:
+    """The checkpoints on the device, each with the data it was trained with, or with that kind of data from
+    the contest's files in ``root``. ValueError for what is no checkpoint, or does not fit the data."""
+    members = []
+    for checkpoint in checkpoints:
+        model, content = load_model(checkpoint)
+        data = open_dataset(*_data_of(content, root), model.context)
+        if data.test.num_bins != content["num_bins"]:
+            raise ValueError(
+                f"{data.root}: {data.test.num_bins} values a frame, but {checkpoint} is of a model for "
+                f"{content['num_bins']}"
+            )
+        precision = _precision_of(content, device)
+        members.append(Member(checkpoint, content, model.to(device), data, precision))
+    return Ensemble(members, device)
+
+
+def mix(logits: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """(M, T, K) logits of M models and (M,) weights -> (T, K): sum_m w_m log p_m(s|x_t), up to a constant of
+    the frame, which changes neither the likeliest state nor a decoder's labels nor the cross-entropy."""
+    return (weights[:, None, None] * logits).sum(dim=0)
+
+
+def fit_weights(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """(M, N, K) logits and (N,) labels -> the (M,) weights, 0 or more and adding up to 1, under which the
+    labels are the likeliest. Their mean log-likelihood is concave in the weights: descent from equal ones, in
+    the logarithms, finds its top."""
+    logarithms = torch.zeros(len(logits), device=logits.device, requires_grad=True)
+    search = torch.optim.LBFGS([logarithms], max_iter=50, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        search.zero_grad()
+        value = F.cross_entropy(mix(logits, logarithms.softmax(dim=0)), labels)
+        value.backward()
+        return value
+
+    search.step(loss)
+    return logarithms.detach().softmax(dim=0)
+
+
+def _precision_of(content: dict[str, Any], device: torch.device) -> str:
+    """The precision a checkpoint was trained in, where this device has it."""
+    try:
+        return choose_precision(content["config"]["train"]["precision"], device)
+    except ValueError:
+        return "float32"
+
+
+def _data_of(content: dict[str, Any], root: str | None) -> tuple[DataConfig, CorpusConfig]:
+    """The data a checkpoint was trained with, or the same kind of data in another folder."""
+    settings = content["config"]
+    data = {**settings["data"], "num_classes": content["num_classes"]}
+    if root is not None:
+        data.update(name="contest", root=root)
+    return DataConfig(**data), CorpusConfig(**settings["corpus"])
