@@ -39,6 +39,11 @@ from senone.device import choose_device, choose_precision, has_bfloat16
             {"checkpoints": ["x", "x"]},
             r"checkpoints=\['x', 'x'\]: expected each of them once",
         ),
+        (
+            "PredictConfig",
+            {"checkpoint": "x", "warp": -0.1},
+            "warp=-0.1: expected a share of",
+        ),
         ("PredictConfig", {"checkpoints": ["x"], "weights": "1"}, "weights=1: expected one of dev, equal"),
         (
             "EvaluateConfig",

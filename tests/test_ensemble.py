@@ -1,6 +1,6 @@
 """Checkpoints decide by the weighted mean of their log-posteriors, each on its own kind of data."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -154,11 +154,28 @@ def test_an_ensemble_is_named_after_its_runs(checkpoints: list[Path]) -> None:
     assert open_ensemble(checkpoints, CPU).name == "a+b"
     assert open_ensemble([checkpoints[1], checkpoints[0].with_name("last.pt")], CPU).name == "b+a-last"
     assert open_ensemble(checkpoints[:1], CPU).name == "a"
-    members = open_ensemble(checkpoints, CPU).members
-    many, others = (Ensemble([*members * 40, members[i]], CPU).name for i in (0, 1))
-    assert many.startswith("a+80-")
-    assert len(many) == len("a+80-") + 8
-    assert many != others
+    member = open_ensemble(checkpoints, CPU).members[0]
+    paths = [Path(f"runs/run-{i}/best.pt") for i in range(100)]
+    members = [replace(member, checkpoint=path) for path in paths]
+    many, others = Ensemble(members, CPU).name, Ensemble(members[:-1], CPU).name
+    assert many.startswith("run-0+99-")
+    assert others.startswith("run-0+98-")
+    assert len(many) == len("run-0+99-") + 8
+    assert many[-8:] != others[-8:]
+
+
+def test_a_warp_makes_three_members_of_each_checkpoint(checkpoints: list[Path]) -> None:
+    plain, warped = open_ensemble(checkpoints, CPU), open_ensemble(checkpoints, CPU, warp=0.1)
+    assert [member.factor for member in warped.members] == [1.0, 0.9, 1.1] * 2
+    assert warped.name == "a+b-warped"
+    assert warped.contest_legal
+    each = [open_ensemble([path], CPU, warp=0.1) for path in checkpoints]
+    for ours, a, b in zip(*(ensemble.logits("dev") for ensemble in (warped, *each)), strict=True):
+        torch.testing.assert_close(ours, (a + b) / 2)
+    plain.fit_weights()
+    warped.fit_weights()
+    losses = [score(ensemble.logits("dev"), ensemble.data.dev)[0].loss for ensemble in (plain, warped)]
+    assert losses[1] <= losses[0] + 1e-6
 
 
 def other_labels(folder: Path) -> str:

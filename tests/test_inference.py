@@ -52,6 +52,16 @@ def test_several_checkpoints_write_what_their_ensemble_predicts(
     assert ("0.500" in said) == (weights == "equal")
 
 
+def test_a_warped_checkpoint_leaves_the_csv_of_the_plain_one(
+    checkpoints: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = PredictConfig(checkpoint=checkpoints[0], warp=0.05, submissions=str(tmp_path), device="cpu")
+    assert predict_run(config) == tmp_path / "a-warped.csv"
+    assert "best.pt x 0.95" in capsys.readouterr().out
+    folder = evaluate_run(EvaluateConfig(checkpoint=checkpoints[0], warp=0.05, device="cpu"))
+    assert folder.name == "evaluate-dev-a-warped"
+
+
 def test_several_checkpoints_are_evaluated_beside_the_first(
     checkpoints: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

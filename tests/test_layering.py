@@ -33,6 +33,7 @@ ROOMS = [
     "comparison",
     "device",
     "evaluate",
+    "warp",
     "ensemble",
     "processes",
     "train",

@@ -180,7 +180,8 @@ class CheckpointConfig:
 
     checkpoint: str = ""  # runs/NAME/best.pt
     checkpoints: list[str] = field(default_factory=list)  # instead of one: their log-posteriors are averaged
-    weights: str = "dev"  # of several checkpoints. dev: under which dev's labels are the likeliest; equal
+    warp: float = 0.0  # average over the frequency axis as it is, this share narrower and wider; 0: as it is
+    weights: str = "dev"  # of what is averaged. dev: under which dev's labels are the likeliest; equal
     root: str | None = None  # other data than the checkpoint was trained with
     decode: DecodeConfig | None = None  # null: as the checkpoint has it
     device: str = "auto"
@@ -192,6 +193,7 @@ class CheckpointConfig:
         )
         require(not (one and several), "checkpoints", several, f"none, since there is checkpoint={one}")
         require(len(set(several)) == len(several), "checkpoints", several, "each of them once")
+        require(0 <= self.warp <= 0.5, "warp", self.warp, "a share of the frequency axis, 0 to 0.5")
         require_choice("weights", self.weights, ("dev", "equal"))
 
 

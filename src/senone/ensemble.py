@@ -1,4 +1,7 @@
-"""Checkpoints that decide together, one of them or several: the weighted mean of their log-posteriors."""
+"""Checkpoints that decide together, one of them or several: the weighted mean of their log-posteriors.
+
+One checkpoint may be several members, each of which hears the speech through another frequency axis.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +20,7 @@ from senone.decode import Decoder, StateChain, fit_decoder
 from senone.device import choose_precision, place_store
 from senone.evaluate import utterance_logits
 from senone.models import FrameModel
+from senone.warp import Warped
 
 DEV_UTTERANCES = 128  # that decide on the weights and on a decoder's scales
 LONGEST_NAME = 150  # characters; a file's name may have 255
@@ -24,14 +28,15 @@ LONGEST_NAME = 150  # characters; a file's name may have 255
 
 @dataclass(frozen=True)
 class Member:
-    """A checkpoint, its content, its model on the device, the data as that model wants it prepared, and the
-    precision that it computes in."""
+    """A checkpoint, its content, its model on the device, the data as that model wants it prepared, the
+    precision that it computes in, and how its frequency axis is stretched."""
 
     checkpoint: Path
     content: dict[str, Any]
     model: FrameModel
     data: Dataset
     precision: str
+    factor: float = 1.0
 
     @property
     def name(self) -> str:
@@ -72,17 +77,20 @@ class Ensemble:
 
     @property
     def name(self) -> str:
-        """The members' names, joined by +; if that is too long for a file, the first, how many others there
-        are, and a hash of all."""
-        names = [member.name for member in self.members]
-        if len(joined := "+".join(names)) <= LONGEST_NAME:
-            return joined
-        return f"{names[0]}+{len(names) - 1}-{sha256(joined.encode()).hexdigest()[:8]}"
+        """The checkpoints' names, joined by +; if that is too long for a file, the first, how many others
+        there are, and a hash of all."""
+        names = list({member.checkpoint: member.name for member in self.members}.values())
+        joined = "+".join(names)
+        if len(joined) > LONGEST_NAME:
+            joined = f"{names[0]}+{len(names) - 1}-{sha256(joined.encode()).hexdigest()[:8]}"
+        return joined + ("-warped" if any(member.factor != 1 for member in self.members) else "")
 
     def describe(self) -> str:
         """Members and weights."""
-        weights = zip(self.members, self.weights.tolist(), strict=True)
-        return "ensemble: " + ", ".join(f"{weight:.3f} {member.checkpoint}" for member, weight in weights)
+        return "ensemble: " + ", ".join(
+            f"{weight:.3f} {member.checkpoint}" + (f" x {member.factor:g}" if member.factor != 1 else "")
+            for member, weight in zip(self.members, self.weights.tolist(), strict=True)
+        )
 
     def logits(self, split: str, only: Iterable[int] | None = None) -> Iterator[torch.Tensor]:
         """Yield the (T, K) mixed logits of each utterance of a split, or of ``only`` some, on the device."""
@@ -112,7 +120,8 @@ class Ensemble:
         )
 
     def own_decoder(self) -> Decoder | None:
-        """A single checkpoint's is stored in it; several get one of the first one's kind, with new scales."""
+        """A single member's is stored in its checkpoint; several get one of the first one's kind, with new
+        scales."""
         content = self.members[0].content
         if len(self.members) == 1:
             return Decoder.from_state(content["decode"]) if content.get("decode") else None
@@ -140,9 +149,12 @@ class Ensemble:
         return chosen, [dev.utterance_labels(index).long() for index in chosen]
 
 
-def open_ensemble(checkpoints: Iterable[Path], device: torch.device, root: str | None = None) -> Ensemble:
+def open_ensemble(
+    checkpoints: Iterable[Path], device: torch.device, root: str | None = None, warp: float = 0.0
+) -> Ensemble:
     """The checkpoints on the device, each with the data it was trained with, or with that kind of data from
-    the contest's files in ``root``. ValueError for what is no checkpoint, or does not fit the data."""
+    the contest's files in ``root``; with a ``warp`` each is three members, on the frequency axis as it is and
+    stretched by 1 - warp and 1 + warp. ValueError for what is no checkpoint, or does not fit the data."""
     members = []
     for checkpoint in checkpoints:
         model, content = load_model(checkpoint)
@@ -153,7 +165,9 @@ def open_ensemble(checkpoints: Iterable[Path], device: torch.device, root: str |
                 f"{content['num_bins']}"
             )
         precision = _precision_of(content, device)
-        members.append(Member(checkpoint, content, model.to(device), data, precision))
+        for factor in (1.0, 1 - warp, 1 + warp) if warp else (1.0,):
+            heard = model if factor == 1 else Warped(model, factor, data.test.num_bins)
+            members.append(Member(checkpoint, content, heard.to(device), data, precision, factor))
     return Ensemble(members, device)
 
 

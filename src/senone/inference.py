@@ -68,8 +68,8 @@ def evaluate_run(config: EvaluateConfig) -> Path:
 def _open(config: CheckpointConfig) -> Ensemble:
     """The checkpoints, with their weights."""
     checkpoints = [Path(path) for path in config.checkpoints or [config.checkpoint]]
-    ensemble = open_ensemble(checkpoints, choose_device(config.device), config.root)
-    if len(checkpoints) > 1:
+    ensemble = open_ensemble(checkpoints, choose_device(config.device), config.root, config.warp)
+    if len(ensemble.members) > 1:
         if config.weights == "dev":
             ensemble.fit_weights()
         print(ensemble.describe())
