@@ -1,8 +1,12 @@
-"""How good a checkpoint is: python scripts/evaluate.py checkpoint=runs/NAME/best.pt [split=dev] [root=DIR]"""
+"""How good a checkpoint is, or several that decide together.
+
+python scripts/evaluate.py checkpoint=runs/NAME/best.pt [split=dev] [root=DIR]
+python scripts/evaluate.py checkpoints=[runs/A/best.pt,runs/B/best.pt] [weights=equal]
+"""
 
 from senone.config import EvaluateConfig
 from senone.hydra_glue import script
-from senone.pipeline import evaluate_run
+from senone.inference import evaluate_run
 
 
 @script(EvaluateConfig, "evaluate")

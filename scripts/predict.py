@@ -1,8 +1,12 @@
-"""A checkpoint's submission: python scripts/predict.py checkpoint=runs/NAME/best.pt [root=DIR]"""
+"""The submission of a checkpoint, or of several that decide together.
+
+python scripts/predict.py checkpoint=runs/NAME/best.pt [root=DIR]
+python scripts/predict.py checkpoints=[runs/A/best.pt,runs/B/best.pt] [weights=equal]
+"""
 
 from senone.config import PredictConfig
 from senone.hydra_glue import script
-from senone.pipeline import predict_run
+from senone.inference import predict_run
 
 
 @script(PredictConfig, "predict")

@@ -7,7 +7,7 @@ python scripts/train.py experiment=smoke                   everything once, in s
 
 from senone.config import TrainConfig
 from senone.hydra_glue import overrides, script
-from senone.pipeline import train_run
+from senone.run import train_run
 
 
 @script(TrainConfig, "train")

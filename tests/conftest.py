@@ -29,6 +29,34 @@ def contest_folder(tmp_path: Path) -> Path:
     return write_contest(tmp_path / "contest")
 
 
+@pytest.fixture(scope="session")
+def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with contest/ and two runs on it, runs/a and runs/b: of other contexts, normalised otherwise,
+    with other guards."""
+    from senone.config import DataConfig, FitConfig, MlpConfig, TrainConfig
+    from senone.run import train_run
+
+    folder = tmp_path_factory.mktemp("two-runs")
+    data = {
+        "name": "contest",
+        "root": str(write_contest(folder / "contest")),
+        "cache": str(folder / "stores"),
+    }
+    other = {"normalise": "none", "guard": "zero"}
+    for name, context, changed in (("a", 3, {}), ("b", 7, other)):
+        config = TrainConfig(
+            data=DataConfig(**data, **changed),
+            model=MlpConfig(context=context, widths=[16]),
+            train=FitConfig(epochs=2, batch_size=16),
+            name=name,
+            runs=str(folder / "runs"),
+            submissions=str(folder / "submissions"),
+            device="cpu",
+        )
+        train_run(config, [])
+    return folder
+
+
 def write_contest(folder: Path) -> Path:
     """The contest's five files with random frames of 8 bins that betray their labels, of 6 classes."""
     folder.mkdir()

@@ -1,11 +1,17 @@
 """Augmentation: each change does what it says, to each example its own, and none does nothing."""
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from senone.augment import Augmentation, draw_factors, draw_mask, warp_bins
+from senone.augment import Augmentation, Warped, draw_factors, draw_mask, warp_bins
+from senone.corpus.contest import open_contest
+from senone.evaluate import utterance_logits
+from senone.frames import open_store
+from senone.models import build_model
 
 CPU = torch.device("cpu")
 
@@ -95,3 +101,15 @@ def test_noise_has_its_standard_deviation() -> None:
     added = Augmentation(noise=0.25)(torch.zeros(100, 20, 40))
     assert abs(added.std() - 0.25) < 0.005
     assert abs(added.mean()) < 0.005
+
+
+def test_a_warped_model_is_the_model_on_warped_frames(contest_folder: Path) -> None:
+    split = open_contest(contest_folder)["dev"]
+    store = open_store(split, contest_folder / "stores", context=4, num_classes=6)
+    torch.manual_seed(0)
+    model = build_model({"name": "mlp", "context": 4, "widths": [32]}, 8, 6)
+    warped = list(utterance_logits(Warped(model, 1.1), store, CPU))
+    rows = warp_bins(store.rows[None], torch.tensor([1.1]))[0]
+    expected = list(utterance_logits(model, replace(store, rows=rows), CPU))
+    torch.testing.assert_close(warped, expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(warped[0], next(utterance_logits(model, store, CPU)), atol=1e-2)

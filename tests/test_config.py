@@ -41,6 +41,22 @@ from senone.device import choose_device, choose_precision, has_bfloat16
         ("TrainConfig", {"name": "a/b"}, "name=a/b: expected the name of a folder"),
         ("PredictConfig", {}, "checkpoint=: expected the path of"),
         (
+            "PredictConfig",
+            {"checkpoint": "x", "checkpoints": ["y", "z"]},
+            r"checkpoints=\['y', 'z'\]: expected none, since there is checkpoint=x",
+        ),
+        (
+            "EvaluateConfig",
+            {"checkpoints": ["x", "x"]},
+            r"checkpoints=\['x', 'x'\]: expected each of them once",
+        ),
+        (
+            "PredictConfig",
+            {"checkpoint": "x", "warp": -0.1},
+            "warp=-0.1: expected a share of",
+        ),
+        ("PredictConfig", {"checkpoints": ["x"], "weights": "1"}, "weights=1: expected one of dev, equal"),
+        (
             "EvaluateConfig",
             {"checkpoint": "x", "split": "eval"},
             "split=eval: expected one of train, dev, test",

@@ -1,21 +1,15 @@
-"""The whole way, as a user goes it: from nothing to a checked CSV, on with a run, with one's own files."""
+"""The whole way, as a user goes it: from nothing to a checked CSV, with one's own files, several models."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from test_cli import SCRIPTS, assert_one_line, run_script
+from test_cli import assert_one_line, run_script
 
 from senone.checkpoint import load_checkpoint
-from senone.corpus.contest import open_contest, write_utterances
+from senone.corpus.contest import open_contest
 
 SMALL = (
     "model.context=2",
@@ -149,6 +143,27 @@ def test_the_contests_files_drop_in_by_one_config_value(tmp_path: Path, contest_
     assert_one_line(done, "split=test", "holds no test_labels.npy")
 
 
+def test_an_ensemble_writes_a_checked_csv_and_makes_dev_likelier_than_each_member(
+    smoke: Path, tiny_corpus: Path
+) -> None:
+    changed = ("model.context=9", "seed=1", "name=c")
+    corpus = f"corpus.root={tiny_corpus.parent}"
+    assert run_script(smoke, "train.py", "experiment=smoke", corpus, *changed).returncode == 0
+    together = "checkpoints=[runs/a/best.pt,runs/c/best.pt]"
+    done = run_script(smoke, "predict.py", together)
+    assert done.returncode == 0, done.stderr
+    assert "contest-legal" in done.stdout
+    frames = sum(open_contest(tiny_corpus)["test"].lengths)
+    assert len(pd.read_csv(smoke / "submissions/a+c.csv")) == frames
+    done = run_script(smoke, "evaluate.py", together)
+    assert done.returncode == 0, done.stderr
+    loss = float(done.stdout.split("loss ")[-1].split(",")[0])
+    for name in "ac":
+        records = (smoke / "runs" / name / "metrics.jsonl").read_text().splitlines()
+        assert loss < min(json.loads(record)["dev_loss"] for record in records)
+    assert (smoke / "runs/a/evaluate-dev-a+c/confusion.csv").is_file()
+
+
 def test_a_checkpoint_meets_data_of_another_kind_with_a_line(
     tmp_path: Path, smoke: Path, contest_folder: Path
 ) -> None:
@@ -167,77 +182,3 @@ def test_a_broken_sample_keeps_the_csv_that_is_there(tmp_path: Path, contest_fol
     done = run_script(tmp_path, "predict.py", "checkpoint=runs/mine/best.pt")
     assert_one_line(done, "sample_submission.csv: 1 rows, but the test set has")
     assert (tmp_path / "submissions/mine.csv").read_bytes() == before
-
-
-@pytest.mark.parametrize("how", ["path", "auto"])
-def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path, contest_folder: Path, how: str) -> None:
-    arguments = [
-        "data=contest", f"data.root={contest_folder}", "data.num_classes=6",
-        "model.widths=[8]", "train.epochs=2000", "train.batch_size=16",
-    ]  # fmt: skip
-    process = subprocess.Popen(
-        [sys.executable, SCRIPTS / "train.py", *arguments, "name=mine"],
-        cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    metrics = tmp_path / "runs/mine/metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while not metrics.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    said, complaints = process.communicate(timeout=60)
-    assert process.returncode == 130, complaints
-    again = next(line.strip() for line in said.splitlines() if "train.resume=" in line)
-    assert again.endswith("train.resume=runs/mine/last.pt")
-    assert "'model.widths=[8]'" in again
-
-    stopped = load_checkpoint(tmp_path / "runs/mine/last.pt")
-    stopped["config"]["train"]["epochs"] = 2000
-    epochs = stopped["progress"]["epoch"]
-    assert epochs >= 1
-    process = subprocess.Popen(
-        [sys.executable, SCRIPTS / "train.py", *arguments, "name=mine",
-         "train.resume=" + ("auto" if how == "auto" else "runs/mine/last.pt")],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    while process.poll() is None and time.monotonic() < deadline:
-        if len(metrics.read_text().splitlines()) > epochs + 3:
-            break
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    said, complaints = process.communicate(timeout=60)
-    assert process.returncode == 130, complaints
-    assert f"resumed from runs/mine/last.pt after {epochs} epochs" in said
-    records = [json.loads(line)["epoch"] for line in metrics.read_text().splitlines()]
-    assert records == list(range(1, len(records) + 1))
-    assert len(list((tmp_path / "runs").iterdir())) == 1
-
-
-def test_a_resume_of_another_configuration_is_refused_with_what_differs(
-    tmp_path: Path, contest_folder: Path
-) -> None:
-    arguments = ["data=contest", f"data.root={contest_folder}", "name=mine", *SMALL]
-    assert run_script(tmp_path, "train.py", *arguments).returncode == 0
-    last = tmp_path / "runs/mine/last.pt"
-    before = last.read_bytes()
-    done = run_script(tmp_path, "train.py", *arguments, "optim.lr=0.5", "train.resume=runs/mine/last.pt")
-    assert_one_line(done, "is of another configuration: optim.lr: 0.002 there, 0.5 here")
-    write_utterances(contest_folder / "train.npy", [np.zeros((50, 8), "f4")])
-    write_utterances(contest_folder / "train_labels.npy", [np.zeros(50, "i8")])
-    done = run_script(tmp_path, "train.py", *arguments, "train.resume=runs/mine/last.pt")
-    assert_one_line(done, "frames, but train has 50")
-    assert last.read_bytes() == before
-
-
-def test_resume_auto_starts_anew_where_nothing_is_unfinished(tmp_path: Path, contest_folder: Path) -> None:
-    arguments = ["data=contest", f"data.root={contest_folder}", "name=mine", "train.resume=auto", *SMALL]
-    assert run_script(tmp_path, "train.py", *arguments).returncode == 0
-    assert run_script(tmp_path, "train.py", *arguments).returncode == 0
-    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["mine", "mine-2"]
-    first, second = (load_checkpoint(tmp_path / f"runs/{name}/last.pt") for name in ("mine", "mine-2"))
-    for key, value in first["model"].items():
-        assert torch.equal(value, second["model"][key])

@@ -8,7 +8,7 @@ import torch
 
 from senone import evaluate
 from senone.corpus.contest import open_contest
-from senone.evaluate import block_logits, class_table, group_confusion, predict, score
+from senone.evaluate import block_logits, class_table, group_confusion, predict, score, utterance_logits
 from senone.frames import FrameStore, open_store
 from senone.models import FrameModel, build_model
 
@@ -53,12 +53,12 @@ def test_blocks_of_any_size_give_the_same_logits_in_file_order(
 
 def test_a_score_is_the_plain_accuracy_loss_and_confusion(model: FrameModel, dev: FrameStore) -> None:
     assert dev.labels is not None
-    result, predicted = score(model, dev, CPU)
+    result, predicted = score(utterance_logits(model, dev, CPU), dev)
     logits, labels = plain_logits(model.eval(), dev), dev.labels.long()
     assert result.accuracy == pytest.approx((logits.argmax(1) == labels).double().mean().item())
     assert result.loss == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
     np.testing.assert_array_equal(predicted, logits.argmax(1))
-    np.testing.assert_array_equal(predict(model, dev, CPU), predicted)
+    np.testing.assert_array_equal(predict(utterance_logits(model, dev, CPU)), predicted)
     confusion = np.zeros((6, 6), int)
     np.add.at(confusion, (labels.numpy(), predicted), 1)
     np.testing.assert_array_equal(result.confusion, confusion)
@@ -67,7 +67,7 @@ def test_a_score_is_the_plain_accuracy_loss_and_confusion(model: FrameModel, dev
 def test_evaluation_leaves_the_model_as_it_was(model: FrameModel, dev: FrameStore) -> None:
     model.train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    score(model, dev, CPU)
+    score(utterance_logits(model, dev, CPU), dev)
     assert all(module.training for module in model.modules())
     after = model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -75,24 +75,36 @@ def test_evaluation_leaves_the_model_as_it_was(model: FrameModel, dev: FrameStor
 
 @pytest.mark.parametrize("block", [1, 7, 4096])
 @pytest.mark.parametrize("by_window", [True, False])
-def test_a_decoder_gets_whole_utterances_in_file_order(
-    model: FrameModel, dev: FrameStore, block: int, by_window: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("only", [None, [2, 0]])
+def test_blocks_become_whole_utterances(
+    model: FrameModel,
+    dev: FrameStore,
+    block: int,
+    by_window: bool,
+    only: list[int] | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(type(model), "by_window", by_window)
+    monkeypatch.setattr(evaluate.block_logits, "__defaults__", ("float32", block, None))
+    utterances = list(utterance_logits(model, dev, CPU, only=only))
+    expected = plain_logits(model.eval(), dev).split(dev.offsets.diff().tolist())
+    for ours, index in zip(utterances, range(3) if only is None else only, strict=True):
+        torch.testing.assert_close(ours, expected[index])
+
+
+def test_a_decoder_gets_all_utterances_in_file_order(
+    model: FrameModel, dev: FrameStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluate, "BATCH", 2)
-    monkeypatch.setattr(type(model), "by_window", by_window)
-    seen: list[torch.Tensor] = []
+    counts = []
 
     def decoder(batch: list[torch.Tensor]) -> list[torch.Tensor]:
-        assert len(batch) <= 2
-        seen.extend(batch)
+        counts.append(len(batch))
         return [logits.argmax(dim=1) for logits in batch]
 
-    blocks = block_logits(model.eval(), dev, CPU, block=block)
-    predicted = evaluate._labels(blocks, dev, decoder)  # type: ignore[arg-type]
-    expected = plain_logits(model, dev)
-    assert [len(logits) for logits in seen] == dev.offsets.diff().tolist()
-    torch.testing.assert_close(torch.cat(seen), expected)
-    np.testing.assert_array_equal(predicted, expected.argmax(1))
+    predicted = predict(utterance_logits(model, dev, CPU), decoder)  # type: ignore[arg-type]
+    assert counts == [2, 1]
+    np.testing.assert_array_equal(predicted, plain_logits(model.eval(), dev).argmax(1))
 
 
 def test_states_of_a_phoneme_add_up() -> None:

@@ -23,11 +23,11 @@ ROOMS = [
     "corpus",
     "frames",
     "windows",
-    "augment",
-    "loss",
     "dataset",
     "task6",
     "models",
+    "augment",
+    "loss",
     "optim",
     "decode",
     "checkpoint",
@@ -35,11 +35,13 @@ ROOMS = [
     "comparison",
     "device",
     "evaluate",
+    "ensemble",
     "processes",
     "train",
     "submission",
     "report",
-    "pipeline",
+    "run",
+    "inference",
     "benchmarks",
     "hydra_glue",
 ]
@@ -111,10 +113,10 @@ def test_no_pickle_is_opened_without_restriction() -> None:
 @pytest.mark.parametrize(
     ("blocked", "modules"),
     [
-        (["hydra", "omegaconf"], ["senone", "senone.pipeline", "senone.train", "senone.config"]),
+        (["hydra", "omegaconf"], ["senone", "senone.run", "senone.inference", "senone.config"]),
         (["torch", "hydra", "pandas"], ["senone", "senone.part1"]),
-        (["espeakng_loader", "kaldi_native_fbank", "scipy"], ["senone.pipeline", "senone.corpus.synthesis"]),
-        (["matplotlib"], ["senone.pipeline"]),
+        (["espeakng_loader", "kaldi_native_fbank", "scipy"], ["senone.run", "senone.corpus.synthesis"]),
+        (["matplotlib"], ["senone.run", "senone.inference"]),
     ],
 )
 def test_what_is_not_needed_need_not_be_installed(blocked: list[str], modules: list[str]) -> None:

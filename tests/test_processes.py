@@ -22,8 +22,8 @@ from senone.config import DataConfig, FitConfig, MlpConfig, OptimConfig, TrainCo
 from senone.corpus.contest import open_contest, write_utterances
 from senone.frames import open_store
 from senone.models import build_model
-from senone.pipeline import train_run
 from senone.processes import ALONE, JointBatchNorm, Processes, joined
+from senone.run import train_run
 from senone.runlog import RunLog
 from senone.train import Stopped, Trainer
 

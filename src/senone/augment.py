@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
+from senone.models import FrameModel
+
 MEL_LOWEST, MEL_HIGHEST = 31.7, 2840.0  # 20 and 8,000 Hz in mel
 
 
@@ -71,3 +73,17 @@ def warp_bins(x: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
     share = (source - below)[:, None, :].to(x.dtype)
     below = below[:, None, :].expand(x.shape)
     return torch.lerp(x.gather(2, below), x.gather(2, (below + 1).clamp(max=bins - 1)), share)
+
+
+class Warped(FrameModel):
+    """(B, T+2k, F) -> (B, T, K): a model that hears all frequencies at ``factor`` times what they are."""
+
+    def __init__(self, model: FrameModel, factor: float) -> None:
+        super().__init__()
+        self.context, self.contest_legal, self.by_window = model.context, model.contest_legal, model.by_window
+        self.model, self.factor = model, factor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        factors = torch.full((len(x),), self.factor, device=x.device)
+        logits: torch.Tensor = self.model(warp_bins(x, factors))
+        return logits

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from senone.models import FrameModel, build_model
+
 FORMAT = 1
 NEEDED = ("config", "num_bins", "num_classes", "model")
 
@@ -35,3 +37,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if content.get("format") != FORMAT:
         raise ValueError(f"{path}: checkpoint format {content.get('format')}, this version reads {FORMAT}")
     return content
+
+
+def load_model(path: Path) -> tuple[FrameModel, dict[str, Any]]:
+    """The model of a checkpoint with the weights that were evaluated, and the checkpoint's content."""
+    content = load_checkpoint(path)
+    model = build_model(content["config"]["model"], content["num_bins"], content["num_classes"])
+    model.load_state_dict(content.get("averaged") or content["model"])
+    return model.eval(), content

@@ -89,6 +89,13 @@ class Decoder:
         return cls(state["name"], chain, state["acoustic_scale"], state["prior_scale"])
 
 
+def describe_decoder(decoder: Decoder | None) -> str:
+    """Its name and scales; without one each frame has its likeliest state."""
+    if decoder is None:
+        return "argmax"
+    return f"{decoder.name}, scales {decoder.acoustic_scale:g} and {decoder.prior_scale:g}"
+
+
 def fit_decoder(
     name: str,
     chain: StateChain,

@@ -64,79 +64,56 @@ def _blocks(
             yield first + start, padded[None, start : start + block + 2 * context]
 
 
-def score(
-    model: FrameModel,
-    store: FrameStore,
-    device: torch.device,
-    precision: str = "float32",
-    decoder: Decoder | None = None,
-) -> tuple[Score, np.ndarray]:
-    """The model's score on a labelled store, and its predictions (N,) int64."""
-    assert store.labels is not None, "a store without labels cannot be scored"
-    model = fold_batchnorm(model)
-    labels, classes = store.labels.to(device).long(), store.num_classes
-    loss = torch.zeros((), device=device)
-
-    def weighed() -> Iterator[tuple[int, torch.Tensor]]:
-        for first, logits in block_logits(model, store, device, precision):
-            loss.add_(F.cross_entropy(logits, labels[first : first + len(logits)], reduction="sum"))
-            yield first, logits
-
-    predictions = _labels(weighed(), store, decoder)
-    pairs = labels.cpu().numpy() * classes + predictions
-    confusion = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
-    return Score(confusion, float(loss) / store.num_frames), predictions
-
-
-def predict(
-    model: FrameModel,
-    store: FrameStore,
-    device: torch.device,
-    precision: str = "float32",
-    decoder: Decoder | None = None,
-) -> np.ndarray:
-    """(N,) int64: the class of each frame in file order, by the decoder or, without one, the likeliest."""
-    return _labels(block_logits(fold_batchnorm(model), store, device, precision), store, decoder)
-
-
 def utterance_logits(
     model: FrameModel,
     store: FrameStore,
-    utterances: Iterable[int],
     device: torch.device,
     precision: str = "float32",
-) -> list[torch.Tensor]:
-    """The (T, K) logits of some utterances, each on the device."""
-    model = fold_batchnorm(model)
-    return [
-        torch.cat([logits for _, logits in block_logits(model, store, device, precision, only=[index])])
-        for index in utterances
-    ]
-
-
-def _labels(
-    blocks: Iterator[tuple[int, torch.Tensor]], store: FrameStore, decoder: Decoder | None
-) -> np.ndarray:
-    """Blocks of logits in file order -> (N,) int64 labels; a decoder gets BATCH utterances at a time."""
-    if decoder is None:
-        return torch.cat([logits.argmax(dim=1) for _, logits in blocks]).cpu().numpy()
-    labels: list[torch.Tensor] = []
-    utterances = _utterances(blocks, store.offsets[1:].cpu())
-    while batch := list(islice(utterances, BATCH)):
-        labels += decoder(batch)
-    return torch.cat(labels).numpy()
-
-
-def _utterances(blocks: Iterator[tuple[int, torch.Tensor]], ends: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Blocks of logits in file order -> the (T, K) logits of each utterance, given where they end, (U,)."""
+    only: Iterable[int] | None = None,
+) -> Iterator[torch.Tensor]:
+    """Yield the (T, K) float32 logits of each utterance, or of ``only`` some, on the device."""
+    ends = store.offsets[1:].cpu()
     pieces: list[torch.Tensor] = []
-    for first, logits in blocks:
+    for first, logits in block_logits(fold_batchnorm(model), store, device, precision, only=only):
         cuts = ends[(ends > first) & (ends <= first + len(logits))] - first
         *completing, rest = logits.tensor_split(cuts)
         for piece in completing:
             yield torch.cat([*pieces, piece])
             pieces = []
         pieces.append(rest)
+
+
+def score(
+    logits: Iterable[torch.Tensor], store: FrameStore, decoder: Decoder | None = None
+) -> tuple[Score, np.ndarray]:
+    """The score of the (T, K) logits of a labelled store's utterances, and its predictions (N,) int64."""
+    assert store.labels is not None, "a store without labels cannot be scored"
+    labels, classes = store.labels, store.num_classes
+    losses: list[torch.Tensor] = []
+
+    def weighed() -> Iterator[torch.Tensor]:
+        lengths = store.offsets.diff().tolist()
+        for utterance, targets in zip(logits, labels.split(lengths), strict=True):
+            targets = targets.to(utterance.device).long()
+            losses.append(F.cross_entropy(utterance, targets, reduction="sum"))
+            yield utterance
+
+    predictions = predict(weighed(), decoder)
+    pairs = labels.cpu().numpy().astype(np.int64) * classes + predictions
+    confusion = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+    return Score(confusion, float(torch.stack(losses).sum()) / store.num_frames), predictions
+
+
+def predict(logits: Iterable[torch.Tensor], decoder: Decoder | None = None) -> np.ndarray:
+    """The (T, K) logits of utterances -> (N,) int64: the class of each frame by the decoder, which gets BATCH
+    utterances at a time, or, without one, the likeliest."""
+    if decoder is None:
+        return torch.cat([utterance.argmax(dim=1) for utterance in logits]).cpu().numpy()
+    labels: list[torch.Tensor] = []
+    utterances = iter(logits)
+    while batch := list(islice(utterances, BATCH)):
+        labels += decoder(batch)
+    return torch.cat(labels).numpy()
 
 
 def group_confusion(confusion: np.ndarray, states: int) -> np.ndarray:

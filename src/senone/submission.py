@@ -6,8 +6,29 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from senone.dataset import Dataset
+
 HEADER = ["id", "label"]
 SAMPLES = ("sample_submission.csv", "sampleSubmission.csv", "sample.csv")
+
+
+def hand_in(
+    labels: np.ndarray, data: Dataset, csv: Path, *, competition: str | None, contest_legal: bool
+) -> list[str]:
+    """Write the (N,) labels of the test set as a CSV; returns lines with what there is to say about it."""
+    test, sample = data.test, find_sample(data.root)
+    write_submission(csv, labels, num_frames=test.num_frames, num_classes=test.num_classes, sample=sample)
+    lines = []
+    if test.labels is not None:
+        public, private = board_scores(labels, test.labels.numpy())
+        lines.append(f"simulated board: {public:.2%} public (30 % of the test rows), {private:.2%} private")
+    checked = f"checked against {sample.name}" if sample else "checked"
+    legal = "contest-legal" if contest_legal else "NOT contest-legal"
+    return [
+        *lines,
+        f"submission: {csv} ({test.num_frames:,} rows, {checked}, {legal})",
+        f"hand it in: {submit_command(csv, competition, csv.stem)}",
+    ]
 
 
 def find_sample(root: Path) -> Path | None:

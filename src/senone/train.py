@@ -18,7 +18,7 @@ from senone.augment import Augmentation
 from senone.checkpoint import save_checkpoint
 from senone.config import FitConfig, OptimConfig
 from senone.device import autocast, place_store
-from senone.evaluate import score
+from senone.evaluate import score, utterance_logits
 from senone.frames import FrameStore
 from senone.loss import IGNORED, frame_loss, teacher_loss
 from senone.models import FrameModel
@@ -230,7 +230,9 @@ class Trainer:
             return
         progress = self.progress
         started = time.monotonic()
-        result, _ = score(self.averaged or self.model, self.dev, self.device, self.precision)
+        result, _ = score(
+            utterance_logits(self.averaged or self.model, self.dev, self.device, self.precision), self.dev
+        )
         record = {
             "epoch": progress.epoch + 1,
             "step": (progress.epoch + 1) * self.batches,
