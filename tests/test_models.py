@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from senone.config import MlpConfig, TdnnConfig
+from senone.frames import FrameStore
 from senone.models import build_model, describe_model
-from senone.models.blocks import ACTIVATIONS, NORMS, Dropout, fold_batchnorm
+from senone.models.blocks import ACTIVATIONS, NORMS, Dropout, Rotation, fold_batchnorm
 
 
 def settings(**changes: object) -> dict[str, object]:
@@ -143,3 +144,40 @@ def test_a_folded_model_agrees_with_the_eval_of_the_one_that_trained(options: di
     assert not any(isinstance(module, torch.nn.BatchNorm1d) for module in folded.modules())
     x = 3 * torch.randn(10, 30, 5) + 1
     torch.testing.assert_close(folded(x), model.eval()(x), rtol=1e-5, atol=1e-5)
+
+
+def store_of_frames(frames: torch.Tensor, cut: int) -> FrameStore:
+    """Two utterances, one guard row around each that says nothing of them."""
+    guards = torch.full((1, frames.shape[1]), 1e6)
+    rows = torch.cat([guards, frames[:cut], guards, guards, frames[cut:], guards])
+    return FrameStore(rows, torch.tensor([0, cut, len(frames)]), None, 1, 7, "")
+
+
+def test_a_rotation_turns_frames_onto_their_principal_axes() -> None:
+    torch.manual_seed(0)
+    frames = torch.randn(5000, 4) @ torch.randn(4, 4) * 3 + torch.tensor([5.0, -2.0, 900.0, 0.1])
+    rotation = Rotation(4)
+    assert torch.equal(rotation(frames), frames)  # until it knows better
+    rotation.fit(store_of_frames(frames, 1700))
+    turned = rotation(frames)
+    covariance = torch.cov(turned.T)
+    spread = covariance.diagonal()
+    torch.testing.assert_close(covariance, torch.diag(spread), rtol=0, atol=1e-3 * float(spread.max()))
+    assert (spread.diff() < 0).all()
+    torch.testing.assert_close(turned.mean(dim=0), torch.zeros(4), rtol=0, atol=1e-3)
+    torch.testing.assert_close(torch.pdist(turned[:50]), torch.pdist(frames[:50]), rtol=1e-3, atol=1e-3)
+
+
+def test_a_model_that_rotates_takes_its_axes_from_the_train_frames_and_keeps_them() -> None:
+    torch.manual_seed(0)
+    frames = torch.randn(400, 5) * torch.arange(1, 6)
+    model = build_model(settings(rotate=True), 5, 7).eval()
+    plain = build_model(settings(), 5, 7).eval()
+    model.prepare(store_of_frames(frames, 100))
+    weights = model.state_dict()
+    plain.load_state_dict({name: value for name, value in weights.items() if "rotation" not in name})
+    x = torch.randn(2, 9, 5)
+    torch.testing.assert_close(model(x), plain((x - weights["rotation.mean"]) @ weights["rotation.axes"]))
+    again = build_model(settings(rotate=True), 5, 7).eval()
+    again.load_state_dict(weights)
+    assert torch.equal(again(x), model(x))
