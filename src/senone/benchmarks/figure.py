@@ -60,10 +60,13 @@ def interleave(
     """
     calls = {}
     for name, function in functions.items():
-        function()  # the first call allocates and compiles
         start = time.perf_counter()
-        function()
-        calls[name] = max(1, round(seconds_a_turn / (time.perf_counter() - start)))
+        function()  # the first call allocates and compiles
+        if (first := time.perf_counter() - start) < 10 * seconds_a_turn:
+            start = time.perf_counter()
+            function()
+            first = time.perf_counter() - start
+        calls[name] = max(1, round(seconds_a_turn / first))
     seconds = {name: np.zeros(rounds) for name in functions}
     for i in range(rounds):
         for name, function in functions.items():

@@ -18,7 +18,7 @@ CONTEST_UTTERANCES = 24_500  # 15.4 million frames, 2.5 GB
 
 
 def measure(quick: bool) -> Iterator[Figure]:
-    yield from measure_files(400 if quick else CONTEST_UTTERANCES, 2)
+    yield from measure_files(*((400, 1) if quick else (CONTEST_UTTERANCES, 2)))
 
 
 def measure_files(utterances: int, rounds: int) -> Iterator[Figure]:

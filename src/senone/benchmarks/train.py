@@ -39,7 +39,7 @@ class Setting:
 
 def measure(quick: bool) -> Iterator[Figure]:
     with one_thread():
-        yield from measure_step(Setting(), 3 if quick else 16)
+        yield from measure_step(Setting(frames=100_000) if quick else Setting(), 2 if quick else 16)
 
 
 def measure_step(setting: Setting, rounds: int) -> Iterator[Figure]:
