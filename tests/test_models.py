@@ -143,3 +143,15 @@ def test_a_folded_model_agrees_with_the_eval_of_the_one_that_trained(options: di
     assert not any(isinstance(module, torch.nn.BatchNorm1d) for module in folded.modules())
     x = 3 * torch.randn(10, 30, 5) + 1
     torch.testing.assert_close(folded(x), model.eval()(x), rtol=1e-5, atol=1e-5)
+
+
+def test_a_model_compiles_whole_and_keeps_the_names_of_its_weights() -> None:
+    model = build_model({"name": "mlp", "context": 2, "widths": [8, 8], "dropout": 0.3}, 3, 5)
+    x = torch.randn(20, 5, 3)
+    expected, names = model.eval()(x), list(model.state_dict())
+    model.compile(backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(model(x), expected)
+    model.train()(x).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert list(model.state_dict()) == names
+    assert not torch.equal(model(x), model(x))  # dropout

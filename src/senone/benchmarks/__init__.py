@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from senone.benchmarks.figure import Figure
 
-GROUPS = ("part1", "data", "train", "infer", "decode", "load", "scale")
+GROUPS = ("part1", "data", "train", "infer", "decode", "load", "scale", "gpu")
 
 
 def measure(group: str, quick: bool) -> Iterator[Figure]:
