@@ -5,7 +5,7 @@ Prints a table for people, then one JSON line for each figure.
 
 import argparse
 
-from senone.benchmarks import GROUPS
+from senone.benchmarks import GROUPS, measure
 
 
 def main() -> None:
@@ -13,10 +13,10 @@ def main() -> None:
     parser.add_argument("group", choices=[*GROUPS, "all"])
     parser.add_argument("--quick", action="store_true", help="fewer rounds: rougher figures")
     arguments = parser.parse_args()
-    groups = list(GROUPS) if arguments.group == "all" else [arguments.group]
+    groups = GROUPS if arguments.group == "all" else (arguments.group,)
     figures = []
     for group in groups:
-        for figure in GROUPS[group](arguments.quick):
+        for figure in measure(group, arguments.quick):
             print(figure.line(), flush=True)
             figures.append(figure)
     for figure in figures:

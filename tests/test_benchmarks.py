@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from senone.benchmarks import data, decode, infer, load, part1, scale, train
+from senone.benchmarks import GROUPS, data, decode, gpu, infer, load, measure, part1, scale, train
 from senone.benchmarks.figure import Figure, interleave, ratio
 from senone.benchmarks.synthetic import random_store
 from senone.evaluate import block_logits
@@ -37,14 +37,21 @@ def test_functions_take_turns_and_their_times_are_compared_round_by_round():
     def work(name, seconds):
         def run():
             calls.append(name)
-            now[0] += seconds * (10 if calls.count("short") > 4 else 1)  # the machine slows down
+            now[0] += seconds * (10 if calls.count("short") > 3 else 1)  # the machine slows down
 
         return run
 
     functions = {"short": work("short", 1.0), "long": work("long", 3.0)}
     seconds = interleave(functions, 5, seconds_a_turn=0.0, clock=lambda: now[0])
-    assert calls[4:] == ["short", "long"] * 5  # after the two warm-up calls of each
+    assert calls[2:] == ["short", "long"] * 5  # after a warm-up call of each
     assert ratio(seconds["long"], seconds["short"]) == pytest.approx(3.0)
+
+
+def test_what_this_machine_cannot_measure_is_said_and_neither_met_nor_missed() -> None:
+    figure = Figure("a card's", None, "s", goal=3.2)
+    assert " ".join(figure.line().split()) == "a card's - s goal 3.2 s not measured: no CUDA device"
+    assert json.loads(figure.json())["value"] is None
+    assert figure.ok is None
 
 
 @pytest.mark.parametrize("activation", ["logistic", "relu"])
@@ -80,6 +87,7 @@ def check(figures: Iterable[Figure], *names: str) -> None:
     assert len(measured) == len(names)
     for figure, name in zip(measured, names, strict=True):
         assert name in figure.name
+        assert figure.value is not None
         assert math.isfinite(figure.value)
         assert figure.value > 0
     assert any(figure.goal is not None for figure in measured)
@@ -122,15 +130,34 @@ def test_the_plain_loop_says_what_ours_says() -> None:
     torch.testing.assert_close(ours, theirs)
 
 
+SMALL = gpu.Work(train.Setting(2, (8, 8), batch_size=32, frames=3000), 3000, 3000, 2, 32, "aot_eager")
+
+
+def test_what_is_measured_on_a_card_runs_anywhere() -> None:
+    check(gpu.measure_work(SMALL, torch.device("cpu")), *gpu.GOALS)
+
+
+def test_without_a_card_the_figures_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    figures = list(measure("gpu", quick=True))
+    assert [figure.name.removeprefix("gpu ") for figure in figures] == list(gpu.GOALS)
+    assert {figure.value for figure in figures} == {None}
+    assert GROUPS[-1] == "gpu"
+
+
 def test_decoders_are_measured_an_utterance() -> None:
     check(
         decode.measure_decoders(2, 10, 2),
-        "matrix products", "forward-backward", "Viterbi", "forward-backward / its matrix products",
+        "matrix products", "forward-backward", "Viterbi", "Viterbi, every transition seen",
+        "forward-backward / its matrix products",
     )  # fmt: skip
 
 
 def test_loading_is_measured_in_time_and_memory() -> None:
-    check(load.measure_files(12, 1), "copy", "store / copy", "peak memory", "finding", "reopening")
+    check(
+        load.measure_files(12, 1, steps=2),
+        "copy", "store / copy", "peak memory", "finding", "reopening", "first step", "peak memory of 2 steps",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("way", scale.WAYS)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from senone.decode import (
     DECODERS,
+    Arrivals,
     Decoder,
     StateChain,
     decode_marginals,
@@ -138,6 +139,55 @@ def test_a_transition_that_was_never_seen_is_taken_where_the_frames_leave_no_cho
     expected, best = log_domain(chain, scores)
     torch.testing.assert_close(decode_marginals(chain, [scores])[0].double(), expected, rtol=1e-3, atol=1e-6)
     assert decode_path(chain, [scores])[0].tolist() == best == [0, 0, 0, 2, 2, 2]
+
+
+def spoken_labels(seed: int, skip: float = 0.0) -> list[list[int]]:
+    """Phonemes of three states, some frames each, the middle one left out with a chance of ``skip``."""
+    rng = np.random.default_rng(seed)
+    labels = []
+    for _ in range(20):
+        states = [
+            3 * p + s for p in rng.integers(10, size=15) for s in range(3) if s != 1 or rng.random() > skip
+        ]
+        labels.append(np.repeat(states, rng.integers(1, 6, len(states))).tolist())
+    return labels
+
+
+CHAINS = {
+    "speech": lambda: StateChain.count(store_of(spoken_labels(0), 30)),
+    "speech with skipped states": lambda: StateChain.count(store_of(spoken_labels(1, 0.2), 30), 1e-3),
+    "speech, and states that never occur": lambda: StateChain.count(store_of(spoken_labels(2), 40), 100.0),
+    "one state": lambda: StateChain.count(store_of([[3, 3, 3]], 5)),
+    "every transition seen": lambda: random_chain(30, 8),
+    "as good as nothing seen": lambda: StateChain.count(store_of([[0], [1], [2]], 30)),
+    "two states": lambda: random_chain(2, 9),
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_the_best_way_into_a_state_is_found_without_looking_at_all_of_them(name: str) -> None:
+    chain = CHAINS[name]()
+    before = 30 * torch.randn(len(chain.prior), 200, generator=torch.Generator().manual_seed(0))
+    best = Arrivals(chain).best(before)  # brings ``before`` near to 0 first
+    expected = (before.double()[:, None] + chain.transitions.log()[:, :, None]).amax(dim=0)
+    torch.testing.assert_close(best.double(), expected, rtol=1e-6, atol=1e-5)
+
+
+def test_few_of_the_ways_of_speech_are_looked_at() -> None:
+    arrivals = Arrivals(CHAINS["speech"]())
+    looked_at = sum(weights.numel() for _, weights in arrivals.blocks) + arrivals.weights.numel()
+    assert looked_at <= 10 * 10 + 20  # first states after last ones; every other state after one
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_the_likeliest_path_is_found_whatever_was_seen(name: str) -> None:
+    chain = CHAINS[name]()
+    scores = random_scores([40, 1, 90], len(chain.prior), 3)
+    for utterance, path in zip(scores, decode_path(chain, scores), strict=True):
+        _, best = log_domain(chain, utterance)
+        assert path_score(chain, utterance, path.tolist()) == pytest.approx(
+            path_score(chain, utterance, best), abs=1e-3
+        )
 
 
 def store_of(labels: list[list[int]], classes: int) -> FrameStore:

@@ -181,3 +181,15 @@ def test_a_model_that_rotates_takes_its_axes_from_the_train_frames_and_keeps_the
     again = build_model(settings(rotate=True), 5, 7).eval()
     again.load_state_dict(weights)
     assert torch.equal(again(x), model(x))
+
+
+def test_a_model_compiles_whole_and_keeps_the_names_of_its_weights() -> None:
+    model = build_model({"name": "mlp", "context": 2, "widths": [8, 8], "dropout": 0.3}, 3, 5)
+    x = torch.randn(20, 5, 3)
+    expected, names = model.eval()(x), list(model.state_dict())
+    model.compile(backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(model(x), expected)
+    model.train()(x).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert list(model.state_dict()) == names
+    assert not torch.equal(model(x), model(x))  # dropout

@@ -7,9 +7,10 @@ constant (Bourlard & Morgan 1994, eq. 7.3):
     log b_t(s) = acoustic_scale * (log p(s|x_t) - prior_scale * log p(s))
 
 Forward-backward gives the marginals p(s_t | all frames), whose maximum is right for the most frames; Viterbi
-gives the likeliest path. Both run over a batch of utterances at once, one matrix product a frame.
+gives the likeliest path. Both run over a batch of utterances at once, frame by frame.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -21,7 +22,7 @@ from senone.config import require
 from senone.frames import FrameStore
 
 BATCH = 64  # utterances at once
-STATES_AT_ONCE = 46  # in Viterbi: 46 x 138 x 64 sums stay in a cache, and calls are few
+SUMS_AT_ONCE = 46 * 138  # of an utterance, in Viterbi: those of a batch stay in a cache, and calls are few
 FLOOR = -60.0  # log likelihood
 LIFT = 2.0**60  # keeps a product of two small probabilities within float32
 DECODERS = ("forward_backward", "viterbi")
@@ -120,7 +121,7 @@ def fit_decoder(
 
 
 def decode_marginals(chain: StateChain, scores: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """U of (T, K) log b_t(s) -> U of (T, K) float32 p(s_t | all frames of the utterance).
+    """U of (T, K) log b_t(s) -> U of (T, K) float32 p(s_t | all frames of the utterance), views of a batch's.
 
     Forward-backward, with the probabilities of every frame scaled to add up to 1 (Rabiner 1989, section V.A)
     and no state of a frame less likely than e^-60 of the best: any length is safe, and no frame impossible.
@@ -128,6 +129,8 @@ def decode_marginals(chain: StateChain, scores: Sequence[torch.Tensor]) -> list[
     results: list[torch.Tensor] = [torch.empty(0)] * len(scores)
     onwards, initial = chain.transitions.float(), chain.initial.float()
     backwards = onwards.T.contiguous()
+    ones = torch.ones_like(initial)[:, None]  # a product with them is a sum, and the quickest one
+    lowered = ones / LIFT
     for members, padded in _batches(scores):
         likelihoods = padded.sub_(padded.amax(dim=2, keepdim=True)).clamp_(min=FLOOR).exp_()  # (T, U, K)
         marginals = torch.empty_like(likelihoods)
@@ -135,16 +138,16 @@ def decode_marginals(chain: StateChain, scores: Sequence[torch.Tensor]) -> list[
         for t, frame in enumerate(frames):
             before = initial if t == 0 else torch.mm(frames[t - 1], onwards, out=frame)
             torch.mul(before, seen[t], out=frame)
-            frame.div_(frame.sum(dim=1, keepdim=True))
+            frame.div_(torch.mm(frame, ones))
         # in the padding beyond an utterance's end every state is as likely, and so it is at its end
-        backward = torch.ones_like(frames[0])
+        backward = torch.full_like(frames[0], LIFT)  # a frame's adds up to LIFT
         for t in range(len(frames) - 2, -1, -1):
             backward = torch.mm(backward.mul_(seen[t + 1]), backwards)
-            backward.div_(backward.sum(dim=1, keepdim=True))
-            both = frames[t].mul_(LIFT).mul_(backward)
-            both.div_(both.sum(dim=1, keepdim=True))
+            backward.div_(torch.mm(backward, lowered))
+            both = frames[t].mul_(backward)
+            both.div_(torch.mm(both, ones))
         for place, member in enumerate(members):
-            results[member] = marginals[: len(scores[member]), place].contiguous()
+            results[member] = marginals[: len(scores[member]), place]
     return results
 
 
@@ -155,32 +158,78 @@ def decode_path(chain: StateChain, scores: Sequence[torch.Tensor]) -> list[torch
     back, for the one path that is asked for.
     """
     results: list[torch.Tensor] = [torch.empty(0)] * len(scores)
-    into = chain.transitions.log().float().T.contiguous()  # (to, from)
-    for members, batch in _batches(scores):
-        padded = batch.transpose(1, 2).contiguous()  # (T, K, U): utterances are the lanes of the vectors
-        best = torch.empty_like(padded)  # of all paths to a state, against the frame's best
-        sums = best.new_empty(STATES_AT_ONCE, *best.shape[1:])
-        steps = [(paths, sums[: len(paths)]) for paths in into[:, :, None].split(STATES_AT_ONCE)]
-        torch.add(padded[0], chain.initial.log().float()[:, None], out=best[0])
-        for before, frame, seen in zip(best, best[1:], padded[1:], strict=False):
-            for to, (paths, scratch) in zip(frame.split(STATES_AT_ONCE), steps, strict=True):
-                torch.amax(torch.add(paths, before, out=scratch), dim=1, out=to)
-            frame.add_(seen).sub_(frame.amax(dim=0))  # or the sums would outgrow a float32
-        lengths = torch.tensor([len(scores[member]) for member in members], device=into.device)
+    into = chain.transitions.log().float()  # (from, to)
+    initial = chain.initial.log().float()[:, None]
+    arrivals = Arrivals(chain)
+    for members, padded in _batches(scores):
+        length, count, classes = padded.shape
+        best = padded.view(length, classes, count)  # of all paths to a state; each takes its scores' memory
+        frames, seen = best.unbind(), padded.new_empty(classes, count)
+        torch.add(seen.copy_(padded[0].T), initial, out=frames[0])
+        for before, frame, frame_scores in zip(frames, frames[1:], padded.unbind()[1:], strict=False):
+            torch.add(arrivals.best(before), seen.copy_(frame_scores.T), out=frame)
+        lengths = [len(scores[member]) for member in members]
         for member, path in zip(members, _trace(best, into, lengths).T, strict=True):
             results[member] = path[: len(scores[member])].contiguous()
     return results
 
 
-def _trace(best: torch.Tensor, into: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """(T, K, U) best scores of all paths -> (T, U) states of the best one of each, from its end back."""
-    states = best.new_empty(len(best), len(lengths), dtype=torch.int64)
-    state = best[lengths - 1, :, torch.arange(len(lengths), device=best.device)].argmax(dim=1)  # (U,)
+class Arrivals:
+    """The best way into each state, without looking at all the states that it may come from.
+
+    Whatever a row of the transitions has seen, it gives each state at least a share of that one's prior,
+    transitions[i, j] >= share[i] * prior[j], and by the smoothing no more than that for a pair that nobody
+    has seen. The best way by shares is the same into all j but for their prior; so what is left to look at
+    are the pairs with more than their share: staying, and in speech a tenth of the others. Nothing is lost
+    where more were seen, only time.
+    """
+
+    def __init__(self, chain: StateChain) -> None:
+        share = (chain.transitions / chain.prior).amin(dim=1)  # (from,)
+        more = chain.transitions > (1 + 1e-9) * share[:, None] * chain.prior  # (from, to)
+        more.fill_diagonal_(False)
+        counts, states = more.sum(dim=0).sort(descending=True)
+        # The first ``cut`` states, those with the most ways, share a block of all states that any of them
+        # comes from; each of the rest has as many ways as the first of the rest. The cut makes fewest sums.
+        columns, heads = more[:, states].long(), torch.arange(len(states), device=states.device)
+        sources = (columns.cumsum(dim=1) > columns).sum(dim=0)  # of all states before a state
+        sums = heads * sources + (len(states) - heads) * counts
+        cut = int(sums.argmin()) if more.any() else 0
+        log_transitions = chain.transitions.log().float()
+        shared = more[:, states[:cut]].any(dim=1).nonzero().flatten()
+        self.blocks = [  # of (from,) states and the (to, from, 1) weights of the ways
+            (shared, log_transitions[shared][:, to].T[:, :, None].contiguous())
+            for to in (states[:cut].split(max(1, SUMS_AT_ONCE // len(shared))) if cut else ())
+        ]
+        rest, ways = states[cut:], max(1, int(counts[cut]))
+        # those with more come first, and what fills up a row is as true as they are
+        source = more[:, rest].T.byte().argsort(dim=1, descending=True)[:, :ways]  # (to, ways)
+        self.source, self.weights = source.flatten(), log_transitions[source, rest[:, None]][:, :, None]
+        self.place = states.argsort()
+        self.log_stay = log_transitions.diagonal()[:, None].contiguous()
+        self.log_share, self.log_prior = share.log().float()[:, None], chain.prior.log().float()[:, None]
+
+    def best(self, before: torch.Tensor) -> torch.Tensor:
+        """(K, U) log scores of the best path to each state -> (K, U) a frame later. In ``before`` the best by
+        shares of each utterance becomes 0, or the sums would outgrow a float32."""
+        before.sub_((before + self.log_share).amax(dim=0))
+        best = torch.maximum(before + self.log_stay, self.log_prior)  # by staying, by shares
+        moved = [(before.index_select(0, shared) + weights).amax(dim=1) for shared, weights in self.blocks]
+        others = before.index_select(0, self.source).view(*self.weights.shape[:2], -1)
+        moved.append(others.add_(self.weights).amax(dim=1))
+        return torch.maximum(best, torch.cat(moved).index_select(0, self.place), out=best)
+
+
+def _trace(best: torch.Tensor, into: torch.Tensor, lengths: list[int]) -> torch.Tensor:
+    """(T, K, U) best scores of all paths, the shortest utterance first -> (T, U) states of the best path of
+    each, from its end back; its last state in the padding."""
+    ends = torch.tensor(lengths, device=best.device) - 1
+    last = best[ends, :, torch.arange(len(lengths), device=best.device)].argmax(dim=1)  # (U,)
+    states = last.repeat(len(best), 1)
     for t in range(len(best) - 1, 0, -1):
-        states[t] = state
-        before = (best[t - 1].T + into[state]).argmax(dim=1)
-        state = torch.where(lengths > t, before, state)  # an utterance waits in its padding
-    states[0] = state
+        waiting = bisect_right(lengths, t)  # utterances that end before frame t
+        ways = into.index_select(1, states[t, waiting:]).add_(best[t - 1, :, waiting:])
+        states[t - 1, waiting:] = ways.max(dim=0).indices
     return states
 
 

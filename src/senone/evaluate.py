@@ -15,6 +15,7 @@ from senone.models.blocks import FrameModel, fold_batchnorm
 from senone.windows import gather
 
 BLOCK = 2048  # frames that go through the model at once; what a layer makes of more leaves a CPU's cache
+CARD_BLOCK = 16_384  # and on other devices, which are slow to start and wide
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,13 @@ def block_logits(
     store: FrameStore,
     device: torch.device,
     precision: str = "float32",
-    block: int = BLOCK,
+    block: int | None = None,
     only: Iterable[int] | None = None,
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """Yield (first frame, (T, K) float32 logits on the device) in file order, or of ``only`` some utterances,
     at most ``block`` frames at a time: over the bounds of utterances where the model takes frames by their
     windows, else utterance by utterance. Runs the model as it is: see ``fold_batchnorm``."""
+    block = block or (BLOCK if device.type == "cpu" else CARD_BLOCK)
     for first, stretches in _blocks(model, store, block, only):
         with torch.inference_mode(), autocast(device, precision):
             logits = model(stretches.to(device)).flatten(0, 1)  # (B, T, K), either B or T being 1
@@ -54,8 +56,10 @@ def _blocks(
     """(first frame, (T, 2k+1, F) windows or one (1, T+2k, F) stretch)."""
     context = model.context
     if model.by_window and only is None:
-        for frames in torch.arange(store.num_frames, device=store.rows.device).split(block):
-            yield int(frames[0]), gather(store.rows, store.centres(frames), context)
+        for first in range(0, store.num_frames, block):
+            end = min(first + block, store.num_frames)
+            frames = torch.arange(first, end, device=store.rows.device)
+            yield first, gather(store.rows, store.centres(frames), context)
         return
     for utterance in range(store.num_utterances) if only is None else only:
         padded = store.utterance(utterance, context)

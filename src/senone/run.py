@@ -32,7 +32,7 @@ from senone.train import Progress, Stopped, Trainer
 
 # what may differ between a run and its continuation
 WHEREABOUTS = {"name", "runs", "submissions", "device", "corpus.root", "corpus.workers", "data.root",
-               "data.cache", "data.competition", "train.resume"}  # fmt: skip
+               "data.cache", "data.competition", "train.resume", "train.compile"}  # fmt: skip
 
 
 def train_run(config: TrainConfig, typed: list[str]) -> Path:

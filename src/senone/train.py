@@ -94,10 +94,12 @@ class Trainer:
         self.optimiser = build_optimiser(
             model, lr=optim.lr, weight_decay=optim.weight_decay, beta1=optim.beta1, beta2=optim.beta2
         )
+        if settings.compile:
+            model.compile(dynamic=False)  # keeps the names of the weights; copies of the model run as written
         self.train, self.dev = place_store(train, device), place_store(dev, device)
         self.labels = train.labels.to(device)
         self.teacher = None if teacher is None else tuple(part.to(device) for part in teacher)
-        examples = len(self._order(0))
+        examples = train.num_frames if settings.chunk == 1 else len(self._order(0))
         self.batch_size = min(settings.batch_size // settings.chunk, examples)  # in examples
         self.batches = examples // self.batch_size  # a few other examples sit out in each epoch
         self.steps = settings.epochs * self.batches

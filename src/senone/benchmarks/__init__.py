@@ -1,17 +1,15 @@
 """How fast the program is, as multiples of what cannot be avoided and of what else one could use."""
 
-from collections.abc import Callable, Iterator
+import importlib
+from collections.abc import Iterator
 
-from senone.benchmarks import data, decode, infer, load, part1, scale, train
 from senone.benchmarks.figure import Figure
 
-# Each group yields its figures as it gets them; its argument asks for fewer rounds.
-GROUPS: dict[str, Callable[[bool], Iterator[Figure]]] = {
-    "part1": part1.measure,
-    "data": data.measure,
-    "train": train.measure,
-    "infer": infer.measure,
-    "decode": decode.measure,
-    "load": load.measure,
-    "scale": scale.measure,
-}
+GROUPS = ("part1", "data", "train", "infer", "decode", "load", "scale", "gpu")
+
+
+def measure(group: str, quick: bool) -> Iterator[Figure]:
+    """The figures of a group as it gets them, of fewer rounds if ``quick``. Each group is a module, which is
+    imported here, so that a process that measures one of them need not wait for what the others need."""
+    figures: Iterator[Figure] = importlib.import_module(f"senone.benchmarks.{group}").measure(quick)
+    return figures

@@ -31,7 +31,7 @@ def measure(quick: bool) -> Iterator[Figure]:
                 yield from measure_batches(store, context, goal, 10 if quick else 60)
     store = random_store(400_000, guard=32)
     for context in GOALS:
-        yield from measure_loader(store, context, BATCH, 6 if quick else 20)
+        yield from measure_loader(store, context, BATCH, 4 if quick else 20)
 
 
 def _measure_order(num_frames: int) -> Iterator[Figure]:
@@ -54,12 +54,11 @@ def measure_batches(
 def measure_loader(store: FrameStore, context: int, batch_size: int, batches: int) -> Iterator[Figure]:
     """Ours against the DataLoader without workers, both by CPU time, times what the best number of workers
     gains it by the clock on the wall."""
-    plain = chain.from_iterable(repeat(loader(store, context, batch_size, 0)))
+    dataset = WindowDataset(store, context)
+    plain = chain.from_iterable(repeat(loader(dataset, batch_size, 0)))
     functions = {"ours": gathered(store, context, batch_size), "theirs": lambda: next(plain)}
     seconds = interleave(functions, batches, clock=time.process_time)
-    waits = {
-        workers: _seconds_a_batch(loader(store, context, batch_size, workers), batches) for workers in WORKERS
-    }
+    waits = {count: _seconds_a_batch(loader(dataset, batch_size, count), batches) for count in WORKERS}
     best = min(waits, key=lambda workers: waits[workers])
     gain = waits[0] / waits[best]
     theirs = 1e3 * float(np.median(seconds["theirs"])) / gain
@@ -112,9 +111,8 @@ class WindowDataset(Dataset):
         return torch.from_numpy(window.reshape(-1)), self.labels[index]
 
 
-def loader(store: FrameStore, context: int, batch_size: int, workers: int) -> DataLoader:
+def loader(dataset: WindowDataset, batch_size: int, workers: int) -> DataLoader:
     """Shuffled batches of windows and labels."""
-    dataset = WindowDataset(store, context)
     return DataLoader(dataset, batch_size, shuffle=True, num_workers=workers, drop_last=True)
 
 

@@ -13,26 +13,32 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 @dataclass(frozen=True)
 class Figure:
-    """A value in a unit; ``floor`` is what it cannot go below, ``goal`` what it should not go above."""
+    """A value in a unit, None where this machine cannot say; ``floor`` is what it cannot go below, ``goal``
+    what it should not go above."""
 
     name: str
-    value: float
+    value: float | None
     unit: str = "x"
     floor: float | None = None
     goal: float | None = None
 
     @property
-    def ok(self) -> bool:
+    def ok(self) -> bool | None:
+        if self.value is None:
+            return None
         return self.goal is None or self.value <= self.goal
 
     def line(self) -> str:
         """A row of the table for people."""
         goal = "" if self.goal is None else f"goal {self.goal:g} {self.unit}"
+        if self.value is None:
+            return f"{self.name:<66} {'-':>8} {self.unit:<3} {goal:<14} not measured: no CUDA device".rstrip()
         verdict = "" if self.goal is None else "ok" if self.ok else "MISSED"
         return f"{self.name:<66} {self.value:8.3f} {self.unit:<3} {goal:<14} {verdict}".rstrip()
 
     def json(self) -> str:
-        return json.dumps({**asdict(self), "value": round(self.value, 4), "ok": self.ok})
+        value = None if self.value is None else round(self.value, 4)
+        return json.dumps({**asdict(self), "value": value, "ok": self.ok})
 
 
 @contextmanager
@@ -60,10 +66,13 @@ def interleave(
     """
     calls = {}
     for name, function in functions.items():
-        function()  # the first call allocates and compiles
         start = time.perf_counter()
-        function()
-        calls[name] = max(1, round(seconds_a_turn / (time.perf_counter() - start)))
+        function()  # the first call allocates and compiles
+        if (first := time.perf_counter() - start) < 10 * seconds_a_turn:
+            start = time.perf_counter()
+            function()
+            first = time.perf_counter() - start
+        calls[name] = max(1, round(seconds_a_turn / first))
     seconds = {name: np.zeros(rounds) for name in functions}
     for i in range(rounds):
         for name, function in functions.items():

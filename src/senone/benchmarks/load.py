@@ -10,6 +10,7 @@ import numpy as np
 
 from senone.benchmarks.child import run_child
 from senone.benchmarks.figure import Figure
+from senone.benchmarks.start import start_run
 from senone.benchmarks.synthetic import BINS, CLASSES
 from senone.corpus.contest import open_contest, write_utterances
 from senone.frames import open_store
@@ -18,11 +19,12 @@ CONTEST_UTTERANCES = 24_500  # 15.4 million frames, 2.5 GB
 
 
 def measure(quick: bool) -> Iterator[Figure]:
-    yield from measure_files(400 if quick else CONTEST_UTTERANCES, 2)
+    yield from measure_files(*((400, 1, 0) if quick else (CONTEST_UTTERANCES, 2, 200)))
 
 
-def measure_files(utterances: int, rounds: int) -> Iterator[Figure]:
-    """Generated contest files of so many train utterances, converted in a process of their own."""
+def measure_files(utterances: int, rounds: int, steps: int) -> Iterator[Figure]:
+    """Generated contest files of so many train utterances, converted in a process of their own, and, unless
+    there are none, the first steps of a training run on their store."""
     with tempfile.TemporaryDirectory(prefix="senone-load-") as folder:
         root = Path(folder)
         write_contest(root, utterances)
@@ -33,6 +35,10 @@ def measure_files(utterances: int, rounds: int) -> Iterator[Figure]:
             builds.append(seconds)
             peaks.append(megabytes)
         (index, reopen), _ = run_child("senone.benchmarks.load.reopen_seconds", folder)
+        places = {"data.root": "", "data.cache": "stores", "runs": "runs", "submissions": "submissions"}
+        overrides = [f"{key}={root / place}" for key, place in places.items()]
+        # as build_seconds has opened it
+        start = start_run(["data=contest", "data.num_classes=null", *overrides], steps) if steps else None
         size = (root / "train.npy").stat().st_size / 1e6
     name = f"load {size:.0f} MB of {utterances} utterances"
     yield Figure(f"{name}: copy of the file", float(np.median(copies)), "s")
@@ -40,6 +46,9 @@ def measure_files(utterances: int, rounds: int) -> Iterator[Figure]:
     yield Figure(f"{name}: peak memory above the interpreter", max(peaks), "MB", goal=64.0)
     yield Figure(f"{name}: finding the utterances in the files", 1e3 * index, "ms")
     yield Figure(f"{name}: reopening the store", 1e3 * reopen, "ms", goal=20.0)
+    if start is not None:
+        yield Figure(f"{name}: from the command to the first step", start[0], "s", goal=5.0)
+        yield Figure(f"{name}: peak memory of {steps} steps", start[1], "MB", goal=3500.0)
 
 
 def write_contest(root: Path, utterances: int) -> None:

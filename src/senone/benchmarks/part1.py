@@ -49,7 +49,7 @@ def measure(quick: bool) -> Iterator[Figure]:
     """Five figures a network: with and without BatchNorm ours and torch's, and scikit-learn's."""
     with one_thread():
         for setting in SETTINGS:
-            yield from _measure_setting(setting, setting.rounds // 4 if quick else setting.rounds)
+            yield from _measure_setting(setting, setting.rounds // 6 if quick else setting.rounds)
 
 
 def _measure_setting(setting: Setting, rounds: int) -> Iterator[Figure]:

@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from senone.benchmarks.child import run_child
-from senone.benchmarks.data import BATCH, gathered, loader
+from senone.benchmarks.data import BATCH, WindowDataset, gathered, loader
 from senone.benchmarks.figure import Figure, one_thread
 from senone.benchmarks.synthetic import random_store
 from senone.report import can_draw, plot_scale
@@ -27,7 +27,8 @@ def measure(quick: bool) -> Iterator[Figure]:
     points: dict[tuple[str, int, int], tuple[float, float]] = {}
     for way in WAYS:
         for count, context in dict.fromkeys(by_frames + by_context):
-            seconds, megabytes = run_child("senone.benchmarks.scale.epoch_seconds", way, count, context, 20)
+            most = 8 if quick else 20
+            seconds, megabytes = run_child("senone.benchmarks.scale.epoch_seconds", way, count, context, most)
             points[way, count, context] = seconds, megabytes
             name = f"scale {count:,} frames, k={context}, {way}"
             yield Figure(f"{name}: an epoch's batches", seconds, "s")
@@ -57,7 +58,7 @@ def epoch_seconds(way: str, num_frames: int, context: int, most: int, batch_size
             for _ in range(batches):
                 batch()
         else:
-            stream = iter(loader(store, context, batch_size, 0))
+            stream = iter(loader(WindowDataset(store, context), batch_size, 0))
             next(stream)
             ready = time.process_time()
             for _ in islice(stream, batches):

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from senone.decode import StateChain
 from senone.frames import FrameStore
 
 BINS, CLASSES = 40, 138
@@ -21,3 +22,13 @@ def random_store(num_frames: int, guard: int = 16, shortest: int = 200, longest:
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
     labels = torch.from_numpy(rng.integers(0, CLASSES, total, dtype=np.uint8))
     return FrameStore(rows, offsets, labels, guard, CLASSES, "noise")
+
+
+def spoken_chain() -> StateChain:
+    """Of phonemes of three states, 1 to 8 frames each, where any phoneme follows any other."""
+    rng = np.random.default_rng(0)
+    phonemes = rng.integers(0, CLASSES // 3, 26_000)
+    states = (3 * phonemes[:, None] + np.arange(3)).flatten()
+    labels = torch.from_numpy(np.repeat(states, rng.integers(1, 9, len(states))))
+    offsets = torch.tensor([0, len(labels)])
+    return StateChain.count(FrameStore(torch.empty(len(labels), 0), offsets, labels, 0, CLASSES, "spoken"))

@@ -39,7 +39,7 @@ class Setting:
 
 def measure(quick: bool) -> Iterator[Figure]:
     with one_thread():
-        yield from measure_step(Setting(), 3 if quick else 16)
+        yield from measure_step(Setting(frames=100_000) if quick else Setting(), 2 if quick else 16)
 
 
 def measure_step(setting: Setting, rounds: int) -> Iterator[Figure]:
@@ -83,20 +83,7 @@ def matrix_products(sizes: Sequence[int], batch_size: int) -> Callable[[], None]
 
 def trainer_step(setting: Setting, store: FrameStore, folder: Path) -> Callable[[], None]:
     """Ours: what the training loop calls."""
-    torch.manual_seed(0)
-    options = {"context": setting.context, "widths": setting.widths, "dropout": setting.dropout}
-    trainer = Trainer(
-        build_model({"name": "mlp", **options}, BINS, CLASSES),
-        store,
-        store,
-        settings=FitConfig(batch_size=setting.batch_size),
-        optim=OptimConfig(),
-        seed=0,
-        device=torch.device("cpu"),
-        precision="float32",
-        log=RunLog(folder),
-        identity={},
-    )
+    trainer = new_trainer(setting, store, folder, torch.device("cpu"), "float32")
     trainer.model.train()
     batches = cycle(enumerate(epoch_order(store.num_frames, 0, 0).split(setting.batch_size)[:-1]))
 
@@ -105,6 +92,26 @@ def trainer_step(setting: Setting, store: FrameStore, folder: Path) -> Callable[
         trainer._step(frames, step)
 
     return run
+
+
+def new_trainer(
+    setting: Setting, store: FrameStore, folder: Path, device: torch.device, precision: str
+) -> Trainer:
+    """A trainer as the main job makes it, which writes to a folder."""
+    torch.manual_seed(0)
+    options = {"context": setting.context, "widths": setting.widths, "dropout": setting.dropout}
+    return Trainer(
+        build_model({"name": "mlp", **options}, BINS, CLASSES),
+        store,
+        store,
+        settings=FitConfig(batch_size=setting.batch_size),
+        optim=OptimConfig(),
+        seed=0,
+        device=device,
+        precision=precision,
+        log=RunLog(folder),
+        identity={},
+    )
 
 
 def eager_step(setting: Setting) -> Callable[[], None]:

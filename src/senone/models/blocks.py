@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from senone.frames import FrameStore
@@ -82,7 +83,7 @@ class Dropout(nn.Module):
 
     torch draws a random number a value, which on a CPU takes half as long as the matrix product before it;
     here each 64 random bits decide on eight values, so p is rounded to a multiple of 1/256, though not to 0
-    or 1.
+    or 1. Other devices, and compiled code, draw as torch does: there it is one pass over the values.
     """
 
     def __init__(self, p: float) -> None:
@@ -92,6 +93,8 @@ class Dropout(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training or self.p == 0:
             return x
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
+            return F.dropout(x, self.p)
         bits = torch.empty((x.numel() + 7) // 8, dtype=torch.int64, device=x.device).random_(-(2**63), None)
         drawn = bits.view(torch.uint8)[: x.numel()].view(x.shape)  # uniform over 0 to 255
         keep = drawn >= int(256 * self.p)
