@@ -383,3 +383,28 @@ def test_a_small_store_is_one_batch(stores: dict[str, FrameStore], tmp_path: Pat
     trainer = make_trainer(stores, tmp_path / "run", replace(SETTINGS, epochs=1, batch_size=100_000))
     assert (trainer.batches, trainer.batch_size) == (1, stores["train"].num_frames)
     assert len(trainer.run().history) == 1
+
+
+def test_a_compiled_model_learns_the_same_and_keeps_its_names(
+    stores: dict[str, FrameStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[dict[str, Any]] = []
+    compile_module = torch.nn.Module.compile
+
+    def without_code(module: torch.nn.Module, **options: Any) -> None:
+        compiled.append(options)
+        compile_module(module, backend="aot_eager", fullgraph=True, **options)  # all but writing C++ or CUDA
+
+    monkeypatch.setattr(torch.nn.Module, "compile", without_code)
+    monkeypatch.setattr(Dropout, "forward", lambda self, x: x)
+    weights = {}
+    for wanted in (False, True):
+        settings = replace(SETTINGS, epochs=1, compile=wanted)
+        trainer = make_trainer(stores, tmp_path / str(wanted), settings)
+        trainer.run()
+        weights[wanted] = trainer.state()
+    assert compiled == [{"dynamic": False}]
+    for part in ("model", "averaged"):
+        assert weights[True][part].keys() == weights[False][part].keys()
+        for name, weight in weights[False][part].items():
+            torch.testing.assert_close(weights[True][part][name], weight, rtol=1e-4, atol=1e-5)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from senone.config import CorpusConfig, DataConfig
-from senone.corpus.contest import open_contest
+from senone.corpus.contest import find_contest, require_bins
 from senone.corpus.synthesis import explicit_sizes, make_corpus
 from senone.frames import FrameStore, open_store
 
@@ -38,7 +38,7 @@ def open_dataset(data: DataConfig, corpus: CorpusConfig, context: int, *, progre
         )
     stores: dict[str, FrameStore] = {}
     num_classes = data.num_classes
-    for name, split in open_contest(root).items():  # train comes first, and says what dev may hold
+    for name, split in find_contest(root).items():  # train comes first, and says what dev may hold
         stores[name] = open_store(
             split,
             Path(data.cache),
@@ -49,6 +49,7 @@ def open_dataset(data: DataConfig, corpus: CorpusConfig, context: int, *, progre
             on_bad=data.on_bad,
             progress=progress,
         )
+        require_bins(name, stores[name].num_bins, stores["train"].num_bins)
         num_classes = stores[name].num_classes
     return Dataset(root, **stores)
 

@@ -226,7 +226,7 @@ def _build_store(
         "guard": guard,
         "rows": rows,
         "bins": split.num_bins,
-        "labels": "none" if split.labels is None else "int16" if wide else "uint8",
+        "labels": "none" if split.labels_path is None else "int16" if wide else "uint8",
         "num_classes": settings["num_classes"] or largest + 1,
     }
     (folder / "store.json").write_text(json.dumps(about, indent=1))

@@ -95,6 +95,8 @@ class Trainer:
             model, lr=optim.lr, weight_decay=optim.weight_decay, beta1=optim.beta1, beta2=optim.beta2
         )
         if settings.compile:
+            if processes.count > 1:
+                raise ValueError("train.compile=true: expected one process, not several that talk in between")
             model.compile(dynamic=False)  # keeps the names of the weights; copies of the model run as written
         self.train, self.dev = place_store(train, device), place_store(dev, device)
         self.labels = train.labels.to(device)

@@ -8,6 +8,7 @@ and classes K are whatever the files say.
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,22 @@ REQUIRED = ("train.npy", "train_labels.npy", "dev.npy", "dev_labels.npy", "test.
 
 @dataclass(frozen=True)
 class ContestSplit:
-    """One split, by the places of its utterances: frames (U of (T, F)) and labels (U of (T,)) or None."""
+    """One split: its files, and the places of its utterances in them, which are looked up and checked when
+    they are first asked for: that takes seconds for the contest's files, and a cached store asks for none."""
 
     name: str
     frames_path: Path
-    frames: list[StoredArray]
     labels_path: Path | None
-    labels: list[StoredArray] | None
+
+    @cached_property
+    def frames(self) -> list[StoredArray]:
+        """U of (T, F)."""
+        return _index_frames(self.frames_path)
+
+    @cached_property
+    def labels(self) -> list[StoredArray] | None:
+        """U of (T,), as long as the frames."""
+        return None if self.labels_path is None else _index_labels(self.labels_path, self)
 
     @property
     def lengths(self) -> list[int]:
@@ -55,12 +65,9 @@ class ContestSplit:
                     yield frames, label_place.read(labels_file)
 
 
-def open_contest(root: Path) -> dict[str, ContestSplit]:
-    """Find and check the contest's files in a folder: ``{"train": ..., "dev": ..., "test": ...}``.
-
-    Raises ValueError where one of the five is missing, where utterances or lengths of frames and labels
-    differ, where an utterance is empty or no (T, F) array, or where F is not the same everywhere.
-    """
+def find_contest(root: Path) -> dict[str, ContestSplit]:
+    """The contest's files in a folder, ``{"train": ..., "dev": ..., "test": ...}``, none of them read yet.
+    Raises ValueError where one of the five is missing."""
     missing = [name for name in REQUIRED if not (root / name).is_file()]
     if missing:
         there = [name for name in REQUIRED if name not in missing]
@@ -68,26 +75,39 @@ def open_contest(root: Path) -> dict[str, ContestSplit]:
             f"{root}: {', '.join(missing)} missing; data.root must hold {', '.join(REQUIRED)}; "
             f"there: {', '.join(there) or 'none of them'}"
         )
-    splits = {name: _open_split(root, name) for name in ("train", "dev", "test")}
-    train = splits["train"]
-    for split in splits.values():
-        if split.num_bins != train.num_bins:
-            raise ValueError(
-                f"{split.frames_path.name}: {split.num_bins} values a frame, "
-                f"but {train.frames_path.name} has {train.num_bins}"
-            )
+    splits = {}
+    for name in ("train", "dev", "test"):
+        places = (root / f"{name}_labels.npy", root / "private" / f"{name}_labels.npy")
+        labels_path = next((path for path in places if path.is_file()), None)
+        splits[name] = ContestSplit(name, root / f"{name}.npy", labels_path)
     return splits
 
 
-def _open_split(root: Path, name: str) -> ContestSplit:
-    frames_path = root / f"{name}.npy"
-    places = (root / f"{name}_labels.npy", root / "private" / f"{name}_labels.npy")
-    labels_path = next((path for path in places if path.is_file()), None)
-    frames = index_arrays(frames_path)
+def open_contest(root: Path) -> dict[str, ContestSplit]:
+    """Find and check the contest's files in a folder.
+
+    Raises ValueError where one of the five is missing, where utterances or lengths of frames and labels
+    differ, where an utterance is empty or no (T, F) array, or where F is not the same everywhere.
+    """
+    splits = find_contest(root)
+    for split in splits.values():
+        _ = split.labels  # looked up and checked, as num_bins does with the frames
+        require_bins(split.name, split.num_bins, splits["train"].num_bins)
+    return splits
+
+
+def require_bins(name: str, num_bins: int, train_bins: int) -> None:
+    """Raise ValueError unless a split has as many values a frame as train."""
+    if num_bins != train_bins:
+        raise ValueError(f"{name}.npy: {num_bins} values a frame, but train.npy has {train_bins}")
+
+
+def _index_frames(path: Path) -> list[StoredArray]:
+    frames = index_arrays(path)
     if not frames:
-        raise ValueError(f"{frames_path.name} holds no utterance")
+        raise ValueError(f"{path.name} holds no utterance")
     for u, place in enumerate(frames):
-        where = f"{frames_path.name}, utterance {u}"
+        where = f"{path.name}, utterance {u}"
         if len(place.shape) != 2 or place.dtype.kind != "f":
             raise ValueError(
                 f"{where}: expected (frames, bins) of floats, got {place.shape} of {place.dtype}"
@@ -98,22 +118,24 @@ def _open_split(root: Path, name: str) -> ContestSplit:
             raise ValueError(
                 f"{where}: {place.shape[1]} values a frame, utterance 0 has {frames[0].shape[1]}"
             )
-    if labels_path is None:
-        return ContestSplit(name, frames_path, frames, None, None)
-    labels = index_arrays(labels_path)
-    if len(labels) != len(frames):
+    return frames
+
+
+def _index_labels(path: Path, split: ContestSplit) -> list[StoredArray]:
+    labels = index_arrays(path)
+    if len(labels) != len(split.frames):
         raise ValueError(
-            f"{labels_path.name}: {len(labels)} utterances, but {frames_path.name} has {len(frames)}"
+            f"{path.name}: {len(labels)} utterances, but {split.frames_path.name} has {len(split.frames)}"
         )
-    for u, (place, label_place) in enumerate(zip(frames, labels, strict=True)):
-        where = f"{labels_path.name}, utterance {u}"
+    for u, (place, label_place) in enumerate(zip(split.frames, labels, strict=True)):
+        where = f"{path.name}, utterance {u}"
         if len(label_place.shape) != 1 or label_place.dtype.kind not in "iu":
             raise ValueError(
                 f"{where}: expected one integer a frame, got {label_place.shape} of {label_place.dtype}"
             )
         if label_place.shape[0] != place.shape[0]:
             raise ValueError(f"{where}: {place.shape[0]} frames but {label_place.shape[0]} labels")
-    return ContestSplit(name, frames_path, frames, labels_path, labels)
+    return labels
 
 
 def write_utterances(path: Path, utterances: Sequence[np.ndarray]) -> None:
