@@ -231,7 +231,7 @@ class DecodeConfig:
     smoothing: float = 1.0  # counts that are added to each state's transitions
 
     def __post_init__(self) -> None:
-        require_choice("decode.name", self.name, ("argmax", "forward_backward", "viterbi"))
+        require_choice("decode.name", self.name, ("argmax", "forward_backward", "viterbi", "trigram"))
         for key in ("acoustic_scale", "prior_scale"):
             value = getattr(self, key)
             require(value is None or 0 <= value < math.inf, f"decode.{key}", value, "0 or more, or null")

@@ -17,7 +17,7 @@ from senone.augment import Warped
 from senone.checkpoint import load_model
 from senone.config import CorpusConfig, DataConfig, DecodeConfig
 from senone.dataset import Dataset, open_dataset
-from senone.decode import Decoder, StateChain, fit_decoder
+from senone.decode import Decoder, fit_decoder
 from senone.device import choose_precision, place_store
 from senone.evaluate import utterance_logits
 from senone.models import FrameModel
@@ -110,15 +110,7 @@ class Ensemble:
         if settings.name == "argmax":
             return None
         chosen, labels = self._dev_utterances()
-        chain = StateChain.count(self.data.train, settings.smoothing)
-        return fit_decoder(
-            settings.name,
-            chain,
-            list(self.logits("dev", chosen)),
-            labels,
-            settings.acoustic_scale,
-            settings.prior_scale,
-        )
+        return fit_decoder(settings, self.data.train, list(self.logits("dev", chosen)), labels)
 
     def own_decoder(self) -> Decoder | None:
         """A single member's is stored in its checkpoint; several get one of the first one's kind, with new

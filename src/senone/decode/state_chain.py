@@ -1,33 +1,16 @@
-"""From a network's posteriors to labels that also make sense in time.
-
-The states form a Markov chain whose transitions and priors are counted on the train labels. A network gives
-p(s|x) for each frame alone; divided by the prior it stands for the chain's likelihood of the frame, up to a
-constant (Bourlard & Morgan 1994, eq. 7.3):
-
-    log b_t(s) = acoustic_scale * (log p(s|x_t) - prior_scale * log p(s))
-
-Forward-backward gives the marginals p(s_t | all frames), whose maximum is right for the most frames; Viterbi
-gives the likeliest path. Both run over a batch of utterances at once, frame by frame.
-"""
+"""The chain of states: its transitions counted, and what follows from them for a whole utterance."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
-from typing import Any
 
 import torch
 
 from senone.config import require
+from senone.decode.batches import BATCH, FLOOR, LIFT, padded_batches
 from senone.frames import FrameStore
 
-BATCH = 64  # utterances at once
 SUMS_AT_ONCE = 46 * 138  # of an utterance, in Viterbi: those of a batch stay in a cache, and calls are few
-FLOOR = -60.0  # log likelihood
-LIFT = 2.0**60  # keeps a product of two small probabilities within float32
-DECODERS = ("forward_backward", "viterbi")
-SCALES = (0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
-PRIOR_SCALES = (0.0, 0.3, 0.6, 1.0)
 
 
 @dataclass(frozen=True)
@@ -58,68 +41,6 @@ class StateChain:
         return cls(prior, initial / initial.sum(), counted / counted.sum(dim=1, keepdim=True))
 
 
-@dataclass(frozen=True)
-class Decoder:
-    """One way to decode: ``name`` forward_backward or viterbi, a chain, and its scales."""
-
-    name: str
-    chain: StateChain
-    acoustic_scale: float
-    prior_scale: float
-
-    def __call__(self, logits: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """U of (T, K) logits -> U of (T,) int64 states, on the CPU. What is constant over a frame's states
-        has no effect, so logits are as good as log posteriors."""
-        device = torch.device("cpu") if logits[0].device.type == "mps" else logits[0].device  # has no float64
-        chain = StateChain(*(part.to(device) for part in vars(self.chain).values()))
-        prior = self.prior_scale * chain.prior.log().float()
-        scores = [self.acoustic_scale * (frames.to(device).float() - prior) for frames in logits]
-        if self.name == "viterbi":
-            return [path.cpu() for path in decode_path(chain, scores)]
-        return [marginals.argmax(dim=1).cpu() for marginals in decode_marginals(chain, scores)]
-
-    def state(self) -> dict[str, Any]:
-        """Plain content for a checkpoint."""
-        return {"name": self.name, "acoustic_scale": self.acoustic_scale, "prior_scale": self.prior_scale,
-                **vars(self.chain)}  # fmt: skip
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> "Decoder":
-        """The decoder of a checkpoint."""
-        chain = StateChain(state["prior"], state["initial"], state["transitions"])
-        return cls(state["name"], chain, state["acoustic_scale"], state["prior_scale"])
-
-
-def describe_decoder(decoder: Decoder | None) -> str:
-    """Its name and scales; without one each frame has its likeliest state."""
-    if decoder is None:
-        return "argmax"
-    return f"{decoder.name}, scales {decoder.acoustic_scale:g} and {decoder.prior_scale:g}"
-
-
-def fit_decoder(
-    name: str,
-    chain: StateChain,
-    logits: Sequence[torch.Tensor],
-    labels: Sequence[torch.Tensor],
-    acoustic_scale: float | None = None,
-    prior_scale: float | None = None,
-) -> Decoder:
-    """The decoder with the scales, where they are not given, that get the most frames of U utterances of dev
-    right: (T, K) logits and (T,) labels."""
-    best, most = None, -1
-    for acoustic, prior in product(
-        SCALES if acoustic_scale is None else (acoustic_scale,),
-        PRIOR_SCALES if prior_scale is None else (prior_scale,),
-    ):
-        decoder = Decoder(name, chain, acoustic, prior)
-        right = sum(int((p == y).sum()) for p, y in zip(decoder(logits), labels, strict=True))
-        if right > most:
-            best, most = decoder, right
-    assert best is not None
-    return best
-
-
 def decode_marginals(chain: StateChain, scores: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """U of (T, K) log b_t(s) -> U of (T, K) float32 p(s_t | all frames of the utterance), views of a batch's.
 
@@ -131,7 +52,7 @@ def decode_marginals(chain: StateChain, scores: Sequence[torch.Tensor]) -> list[
     backwards = onwards.T.contiguous()
     ones = torch.ones_like(initial)[:, None]  # a product with them is a sum, and the quickest one
     lowered = ones / LIFT
-    for members, padded in _batches(scores):
+    for members, padded in padded_batches(scores, BATCH):
         likelihoods = padded.sub_(padded.amax(dim=2, keepdim=True)).clamp_(min=FLOOR).exp_()  # (T, U, K)
         marginals = torch.empty_like(likelihoods)
         seen, frames = likelihoods.unbind(), marginals.unbind()  # T of (U, K)
@@ -161,7 +82,7 @@ def decode_path(chain: StateChain, scores: Sequence[torch.Tensor]) -> list[torch
     into = chain.transitions.log().float()  # (from, to)
     initial = chain.initial.log().float()[:, None]
     arrivals = Arrivals(chain)
-    for members, padded in _batches(scores):
+    for members, padded in padded_batches(scores, BATCH):
         length, count, classes = padded.shape
         best = padded.view(length, classes, count)  # of all paths to a state; each takes its scores' memory
         frames, seen = best.unbind(), padded.new_empty(classes, count)
@@ -231,12 +152,3 @@ def _trace(best: torch.Tensor, into: torch.Tensor, lengths: list[int]) -> torch.
         ways = into.index_select(1, states[t, waiting:]).add_(best[t - 1, :, waiting:])
         states[t - 1, waiting:] = ways.max(dim=0).indices
     return states
-
-
-def _batches(scores: Sequence[torch.Tensor]) -> Iterator[tuple[list[int], torch.Tensor]]:
-    """Utterances of like lengths together: their places, and a copy of their scores, (T, U, K), padded with
-    zeros."""
-    order = sorted(range(len(scores)), key=lambda u: len(scores[u]))
-    for start in range(0, len(order), BATCH):
-        members = order[start : start + BATCH]
-        yield members, torch.nn.utils.rnn.pad_sequence([scores[u] for u in members])

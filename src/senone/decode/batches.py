@@ -1,0 +1,18 @@
+"""Utterances that are decoded together, and what keeps their probabilities within float32."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+BATCH = 64  # utterances at once
+FLOOR = -60.0  # log likelihood
+LIFT = 2.0**60  # keeps a product of two small probabilities within float32
+
+
+def padded_batches(scores: Sequence[torch.Tensor], size: int) -> Iterator[tuple[list[int], torch.Tensor]]:
+    """Utterances of like lengths together: their places, and a copy of their scores, (T, U, K), padded with
+    zeros."""
+    order = sorted(range(len(scores)), key=lambda u: len(scores[u]))
+    for start in range(0, len(order), size):
+        members = order[start : start + size]
+        yield members, torch.nn.utils.rnn.pad_sequence([scores[u] for u in members])
