@@ -47,7 +47,7 @@ def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         config = TrainConfig(
             data=DataConfig(**data, **changed),
             model=MlpConfig(context=context, widths=[16]),
-            train=FitConfig(epochs=2, batch_size=16),
+            train=FitConfig(epochs=2, batch_size=16, precision="float32"),
             name=name,
             runs=str(folder / "runs"),
             submissions=str(folder / "submissions"),

@@ -83,13 +83,13 @@ def test_a_device_that_is_not_there_is_said_in_a_line() -> None:
 
 def test_bfloat16_is_refused_where_it_would_be_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = choose_device("cpu")
-    assert choose_precision("auto", cpu) == "float32"
     assert choose_precision("float32", cpu) == "float32"
     monkeypatch.setattr("senone.device.has_bfloat16", lambda device: False)
+    assert choose_precision("auto", cpu) == "float32"
     with pytest.raises(ValueError, match="would only emulate it"):
         choose_precision("bfloat16", cpu)
     monkeypatch.setattr("senone.device.has_bfloat16", lambda device: True)
-    assert choose_precision("bfloat16", cpu) == "bfloat16"
+    assert choose_precision("bfloat16", cpu) == choose_precision("auto", cpu) == "bfloat16"
 
 
 def test_the_processor_is_asked_what_it_can(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ def test_predict_rebuilds_the_csv_from_the_checkpoint_alone(smoke: Path, tmp_pat
 
 def test_the_decoder_is_in_the_checkpoint_and_pays(smoke: Path) -> None:
     content = load_checkpoint(smoke / "runs/a/best.pt")
-    assert content["decode"]["name"] == "forward_backward"
+    assert content["decode"]["name"] == "trigram"
     decoded = run_script(smoke, "evaluate.py", "checkpoint=runs/a/best.pt").stdout
     accuracy = float(decoded.split("accuracy ")[-1].split("%")[0]) / 100
     assert accuracy > content["dev_accuracy"] + 0.01

@@ -225,7 +225,7 @@ class AugmentConfig:
 class DecodeConfig:
     """From posteriors to labels that make sense in time; the chain of states is counted on train."""
 
-    name: str = "forward_backward"
+    name: str = "trigram"
     acoustic_scale: float | None = None  # null: what gets most of dev right
     prior_scale: float | None = None
     smoothing: float = 1.0  # counts that are added to each state's transitions

@@ -40,12 +40,12 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """``auto`` is bfloat16 on a GPU that has it and float32 elsewhere; bfloat16 is refused (ValueError) on a
-    device that would only emulate it."""
+    """``auto`` is bfloat16 where the device multiplies it itself, and float32 elsewhere; bfloat16 is refused
+    (ValueError) on a device that would only emulate it."""
     if name == "bfloat16" and not has_bfloat16(device):
         raise ValueError(f"train.precision=bfloat16: {device} would only emulate it, many times slower")
     if name == "auto":
-        return "bfloat16" if device.type == "cuda" and has_bfloat16(device) else "float32"
+        return "bfloat16" if has_bfloat16(device) else "float32"
     return name
 
 

@@ -11,7 +11,7 @@ from senone.frames import FrameStore
 from senone.phonemes import states_per_group
 
 TOGETHER = 16  # utterances at once: 46 times as much is kept of each as of a chain of states
-SEGMENT = 256  # frames whose forward probabilities are kept at once, beside one frame of each segment before
+SEGMENT = 512  # frames whose forward probabilities are kept at once, beside one frame of each segment before
 
 
 @dataclass(frozen=True)
@@ -85,30 +85,31 @@ def decode_trigram(chain: PhonemeTrigram, scores: Sequence[torch.Tensor]) -> lis
     """U of (T, K) log b_t(s) -> U of (T, K) float32 p(s_t | all frames of the utterance).
 
     Forward-backward over what phoneme came before, phoneme and state, with the probabilities of every frame
-    scaled to add up to 1. Forward probabilities are kept a segment at a time and found again from its first,
-    so memory grows with the square root of an utterance's length and more, not with its length times Q.
+    scaled to add up to 1. Forward probabilities are kept a segment at a time, and found again from its first
+    frame's: those of a whole utterance would take Q times the memory of its scores.
     """
     results: list[torch.Tensor] = [torch.empty(0)] * len(scores)
     walk = _Walk(chain)
     for members, padded in padded_batches(scores, TOGETHER):
         padded.sub_(padded.amax(dim=2, keepdim=True)).clamp_(min=FLOOR).exp_()  # (T, U, K)
-        # (T, Q, U, 1, S): next to all phonemes that may have come before
-        seen = padded.unflatten(2, (walk.count, walk.size)).transpose(1, 2).unsqueeze(3)
+        # (T, S, Q, U, 1): the same for all phonemes that may have come before
+        seen = padded.unflatten(2, (walk.count, walk.size)).permute(0, 3, 2, 1).contiguous().unsqueeze(4)
         forward = walk.begin(seen[0])
         segments = [forward]
-        for t in range(1, len(seen)):
+        last = (len(seen) - 1) // SEGMENT * SEGMENT  # a segment's first frame
+        for t in range(1, last + 1):
             forward = walk.forward(forward, seen[t])
             if t % SEGMENT == 0:
                 segments.append(forward)
         backward = torch.full_like(forward, LIFT)  # in the padding beyond an end every state is as likely
         marginals = torch.empty_like(padded)
-        for start in range((len(seen) - 1) // SEGMENT * SEGMENT, -1, -SEGMENT):
+        for start in range(last, -1, -SEGMENT):
             kept = [segments.pop()]
             for t in range(start + 1, min(start + SEGMENT, len(seen))):
                 kept.append(walk.forward(kept[-1], seen[t]))
             for t in range(start + len(kept) - 1, start - 1, -1):
-                both = (kept.pop() * backward).sum(dim=2)  # (Q, U, S)
-                shares = both.transpose(0, 1).flatten(1)  # (U, K)
+                both = kept.pop().mul_(backward).sum(dim=3)  # (S, Q, U)
+                shares = both.permute(2, 1, 0).flatten(1)  # (U, K)
                 torch.div(shares, shares.sum(dim=1, keepdim=True), out=marginals[t])
                 backward = walk.backward(backward, seen[t])
         for place, member in enumerate(members):
@@ -117,41 +118,60 @@ def decode_trigram(chain: PhonemeTrigram, scores: Sequence[torch.Tensor]) -> lis
 
 
 class _Walk:
-    """A frame onwards and a frame back, over (Q, U, Q, S): phoneme, utterance, phoneme before, state."""
+    """A frame onwards and a frame back, over (S, Q, U, Q): state, phoneme, utterance, phoneme before."""
 
     def __init__(self, chain: PhonemeTrigram) -> None:
         self.count, self.size = chain.entering.shape
-        self.first = chain.first.float()
-        self.entering = chain.entering.float()[:, None, None, :]  # (Q, 1, 1, S)
-        self.ways, self.following = chain.ways.float(), chain.following.float()
-        self.ways_back = self.ways.transpose(1, 2).contiguous()
+        ways = chain.ways.float().permute(1, 2, 0)[..., None, None].contiguous()  # (S, S+1, Q, 1, 1)
+        self.within, self.leaving = ways[:, : self.size], ways[:, self.size]
+        self.entering = chain.entering.float().T[..., None, None].contiguous()  # (S, Q, 1, 1)
+        self.first, self.following = chain.first.float(), chain.following.float()
         self.following_back = self.following.transpose(1, 2).contiguous()
 
     def begin(self, seen: torch.Tensor) -> torch.Tensor:
         """The first frame, in the phonemes that come first."""
-        begun = seen.new_zeros(self.count, seen.shape[1], self.count, self.size)
+        begun = seen.new_zeros(self.size, self.count, seen.shape[2], self.count)
         each = torch.arange(self.count, device=seen.device)
-        begun[each, :, each] = (self.first[:, None, None, None] * self.entering * seen).squeeze(2)
-        return begun.div_(begun.sum(dim=(0, 2, 3), keepdim=True))
+        come = self.first[:, None, None] * self.entering * seen  # (S, Q, U, 1)
+        begun[:, each, :, each] = come.squeeze(3).transpose(0, 1)
+        return begun.div_(begun.sum(dim=(0, 1, 3))[:, None])
 
     def forward(self, before: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-        """p(phoneme before, phoneme, state | frames up to t-1) and (Q, U, 1, S) likelihoods of frame t -> the
+        """p(state, phoneme, phoneme before | frames up to t-1) and (S, Q, U, 1) likelihoods of frame t -> the
         same up to t."""
-        moved = torch.bmm(before.flatten(1, 2), self.ways).unflatten(1, before.shape[1:3])  # (Q, U, Q, S+1)
-        left = torch.bmm(moved[..., self.size], self.following)  # (Q, U, Q): from q to r
-        here = torch.addcmul(moved[..., : self.size], left.transpose(0, 2)[..., None], self.entering)
+        left = torch.bmm(_weigh(before, self.leaving), self.following)  # (Q, U, Q): from q to r
+        here = _move(before, self.within, left.transpose(0, 2).contiguous(), self.entering)
         here.mul_(seen)
-        return here.div_(here.sum(dim=(0, 2, 3), keepdim=True))
+        return here.div_(here.sum(dim=(0, 1, 3))[:, None])
 
     def backward(self, after: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-        """p(frames after t | ...), up to a factor, and likelihoods of frame t -> p(frames from t on | ... at
-        t-1), adding up to LIFT."""
+        """p(frames after t | all of these at t), up to a factor, and likelihoods of frame t -> the same of
+        t-1; all of an utterance's add up to LIFT."""
         weighed = after * seen
-        arriving = (weighed * self.entering).sum(dim=3).transpose(0, 2)  # (Q, U, Q): from q to r
-        left = torch.bmm(arriving, self.following_back)[..., None]  # (Q, U, Q, 1)
-        both = torch.cat([weighed, left], dim=3)  # (Q, U, Q, S+1)
-        here = torch.bmm(both.flatten(1, 2), self.ways_back).unflatten(1, both.shape[1:3])
-        return here.mul_(LIFT / here.sum(dim=(0, 2, 3), keepdim=True))
+        arriving = _weigh(weighed, self.entering).transpose(0, 2)  # (Q, U, Q): from q to r
+        left = torch.bmm(arriving, self.following_back)  # (Q, U, Q): as p came before q
+        here = _move(weighed, self.within.transpose(0, 1), left, self.leaving)
+        return here.mul_((LIFT / here.sum(dim=(0, 1, 3)))[:, None])
+
+
+def _weigh(planes: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """(S, Q, U, Q) and (S, Q, 1, 1) -> (Q, U, Q): the weighted sum over states."""
+    total = planes[0] * weights[0]
+    for plane, weight in zip(planes[1:], weights[1:], strict=True):
+        total.addcmul_(plane, weight)
+    return total
+
+
+def _move(
+    planes: torch.Tensor, within: torch.Tensor, others: torch.Tensor, gates: torch.Tensor
+) -> torch.Tensor:
+    """(S, Q, U, Q), from state to state by (S, S, Q, 1, 1), and (Q, U, Q) from elsewhere through (S, Q, 1, 1)
+    -> (S, Q, U, Q). State by state: matrices as small as these are slower to multiply than to write out."""
+    moved = others * gates
+    for to, weights in zip(moved, within.unbind(1), strict=True):
+        for plane, weight in zip(planes, weights, strict=True):
+            to.addcmul_(plane, weight)
+    return moved
 
 
 def _histogram(*values: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
