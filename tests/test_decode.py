@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from senone.decode import Decoder, Grid, StateChain, choose_scales, decode_marginals, decode_path
+from senone.decode import Decoder, StateChain, choose_scales, decode_marginals, decode_path
 from senone.decode.state_chain import Arrivals
 from senone.frames import FrameStore
 
@@ -235,7 +235,7 @@ def test_decoding_gets_more_frames_right_than_each_frame_alone(name: str) -> Non
 def test_scales_that_are_given_are_kept() -> None:
     logits, labels = noisy_speech(0)
     chain = random_chain(5, 0)
-    decoder = choose_scales("viterbi", chain, logits, labels, Grid.of(0.35, 0.15))
+    decoder = choose_scales("viterbi", chain, logits, labels, [0.35], [0.15])
     assert (decoder.acoustic_scale, decoder.prior_scale) == (0.35, 0.15)
 
 

@@ -6,15 +6,7 @@ import pytest
 import torch
 
 from senone.config import DecodeConfig
-from senone.decode import (
-    Decoder,
-    Grid,
-    PhonemeTrigram,
-    climb_scales,
-    count_right,
-    decode_trigram,
-    fit_decoder,
-)
+from senone.decode import Decoder, PhonemeTrigram, decode_trigram, fit_decoder
 from senone.decode import trigram as module
 from senone.decode.trigram import witten_bell
 from senone.frames import FrameStore
@@ -175,24 +167,3 @@ def test_a_decoder_comes_back_from_its_checkpoint() -> None:
     given = fit_decoder(DecodeConfig(acoustic_scale=0.35, prior_scale=0.15), store, logits, labels)
     assert given is not None
     assert (given.acoustic_scale, given.prior_scale) == (0.35, 0.15)
-
-
-def test_scales_are_climbed_to_a_top_of_the_grid() -> None:
-    said = cyclic_speech(30)
-    generator = torch.Generator().manual_seed(7)
-    labels = [torch.tensor(utterance) for utterance in said[:8]]
-    logits = [
-        4.0 * torch.nn.functional.one_hot(truth, 5) + 3 * torch.randn(len(truth), 5, generator=generator)
-        for truth in labels
-    ]
-    chain = PhonemeTrigram.count(store_of(said, 5))
-    grid = Grid()
-    start = Decoder("trigram", chain, grid.acoustic[-1], grid.prior[-1])
-    top = climb_scales(start, logits, labels, grid)
-    a, p = grid.acoustic.index(top.acoustic_scale), grid.prior.index(top.prior_scale)
-    best = count_right(top, logits, labels)
-    for da, dp in ((-1, 0), (1, 0), (0, -1), (0, 1)):
-        if 0 <= a + da < len(grid.acoustic) and 0 <= p + dp < len(grid.prior):
-            beside = Decoder("trigram", chain, grid.acoustic[a + da], grid.prior[p + dp])
-            assert count_right(beside, logits, labels) <= best
-    assert best > count_right(start, logits, labels)

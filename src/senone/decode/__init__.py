@@ -12,7 +12,7 @@ All run over a batch of utterances at once, frame by frame.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from itertools import product
 from typing import Any
 
@@ -25,8 +25,8 @@ from senone.decode.trigram import PhonemeTrigram, decode_trigram
 from senone.frames import FrameStore
 
 __all__ = [
-    "BATCH", "CHAINS", "Decoder", "Grid", "PhonemeTrigram", "StateChain", "choose_scales", "climb_scales",
-    "count_right", "decode_marginals", "decode_path", "decode_trigram", "describe_decoder", "fit_decoder",
+    "BATCH", "CHAINS", "Decoder", "PhonemeTrigram", "StateChain", "choose_scales", "decode_marginals",
+    "decode_path", "decode_trigram", "describe_decoder", "fit_decoder",
 ]  # fmt: skip
 
 Chain = StateChain | PhonemeTrigram
@@ -37,6 +37,8 @@ CHAINS: dict[str, type[Chain]] = {
 }
 SCALES = (0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.4)
 PRIOR_SCALES = (0.0, 0.3, 0.6, 1.0)
+TRIGRAM_SCALES = (0.3, 0.4, 0.5, 0.7, 1.0)
+TRIGRAM_PRIOR_SCALES = (0.0, 0.3, 0.6)
 
 
 @dataclass(frozen=True)
@@ -86,35 +88,21 @@ def describe_decoder(decoder: Decoder | None) -> str:
 def fit_decoder(
     settings: DecodeConfig, train: FrameStore, logits: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]
 ) -> Decoder | None:
-    """The decoder that is asked for, None for argmax: its chain counted on train, its scales chosen by the
-    (T, K) logits and (T,) labels of U utterances of dev. A trigram takes thirty times as long as
-    forward-backward: its scales are looked for around those, on every other utterance."""
+    """The decoder that is asked for, None for argmax: its chain counted on train, its scales, where they are
+    not given, chosen by the (T, K) logits and (T,) labels of U utterances of dev. A trigram takes thirty
+    times as long as forward-backward: it is tried with fewer scales, and on every other utterance."""
     if settings.name == "argmax":
         return None
-    grid = Grid.of(settings.acoustic_scale, settings.prior_scale)
-    states = StateChain.count(train, settings.smoothing)
-    if settings.name != "trigram":
-        return choose_scales(settings.name, states, logits, labels, grid)
-    begin = choose_scales("forward_backward", states, logits, labels, grid)
-    trigram = PhonemeTrigram.count(train, settings.smoothing)
-    start = Decoder("trigram", trigram, begin.acoustic_scale, begin.prior_scale)
-    return climb_scales(start, logits[::2], labels[::2], grid)
-
-
-@dataclass(frozen=True)
-class Grid:
-    """The scales to choose from, each from the smallest to the largest."""
-
-    acoustic: tuple[float, ...] = SCALES
-    prior: tuple[float, ...] = PRIOR_SCALES
-
-    @classmethod
-    def of(cls, acoustic_scale: float | None, prior_scale: float | None) -> "Grid":
-        """All of them, or the one that is given."""
-        return cls(
-            SCALES if acoustic_scale is None else (acoustic_scale,),
-            PRIOR_SCALES if prior_scale is None else (prior_scale,),
-        )
+    slow = settings.name == "trigram"
+    acoustic: Sequence[float] = TRIGRAM_SCALES if slow else SCALES
+    prior: Sequence[float] = TRIGRAM_PRIOR_SCALES if slow else PRIOR_SCALES
+    if settings.acoustic_scale is not None:
+        acoustic = (settings.acoustic_scale,)
+    if settings.prior_scale is not None:
+        prior = (settings.prior_scale,)
+    chain = CHAINS[settings.name].count(train, settings.smoothing)
+    every = 2 if slow else 1
+    return choose_scales(settings.name, chain, logits[::every], labels[::every], acoustic, prior)
 
 
 def choose_scales(
@@ -122,38 +110,13 @@ def choose_scales(
     chain: Chain,
     logits: Sequence[torch.Tensor],
     labels: Sequence[torch.Tensor],
-    grid: Grid = Grid(),
+    acoustic_scales: Sequence[float] = SCALES,
+    prior_scales: Sequence[float] = PRIOR_SCALES,
 ) -> Decoder:
-    """The decoder with the scales of the grid that get the most frames of U utterances of dev right: (T, K)
-    logits and (T,) labels."""
-    decoders = [Decoder(name, chain, *scales) for scales in product(grid.acoustic, grid.prior)]
+    """The decoder with the scales, out of these, that get the most frames of U utterances of dev right:
+    (T, K) logits and (T,) labels."""
+    decoders = [Decoder(name, chain, *scales) for scales in product(acoustic_scales, prior_scales)]
     return max(decoders, key=lambda decoder: count_right(decoder, logits, labels))
-
-
-def climb_scales(
-    start: Decoder, logits: Sequence[torch.Tensor], labels: Sequence[torch.Tensor], grid: Grid
-) -> Decoder:
-    """From a decoder with scales of the grid, step by step to the neighbour that gets the most frames right,
-    for as long as one gets more right."""
-    right: dict[tuple[int, int], int] = {}
-
-    def count(place: tuple[int, int]) -> int:
-        if place not in right:
-            right[place] = count_right(at(place), logits, labels)
-        return right[place]
-
-    def at(place: tuple[int, int]) -> Decoder:
-        return replace(start, acoustic_scale=grid.acoustic[place[0]], prior_scale=grid.prior[place[1]])
-
-    here = grid.acoustic.index(start.acoustic_scale), grid.prior.index(start.prior_scale)
-    while True:
-        a, p = here
-        beside = [(a - 1, p), (a + 1, p), (a, p - 1), (a, p + 1)]
-        inside = [(a, p) for a, p in beside if 0 <= a < len(grid.acoustic) and 0 <= p < len(grid.prior)]
-        best = max([here, *inside], key=count)
-        if best == here:
-            return at(here)
-        here = best
 
 
 def count_right(decoder: Decoder, logits: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]) -> int:
