@@ -292,7 +292,7 @@ def test_torchrun_trains_the_smoke_experiment_to_the_end(tmp_path: Path, tiny_co
     said, complaints = outcome(process)
     assert process.returncode == 0, complaints
     (run,) = (tmp_path / "runs").iterdir()
-    assert f"run runs/{run.name} on cpu (1 threads), 2 processes, float32" in said
+    assert f"run runs/{run.name} on cpu (1 threads), 2 processes, " in said
     assert {"config.json", "train.log", "last.pt", "best.pt"} <= {path.name for path in run.iterdir()}
     assert [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").read_text().splitlines()] == [1, 2]
     (csv,) = (tmp_path / "submissions").glob("*.csv")
