@@ -88,6 +88,15 @@ def decode_trigram(chain: PhonemeTrigram, scores: Sequence[torch.Tensor]) -> lis
     scaled to add up to 1. Forward probabilities are kept a segment at a time, and found again from its first
     frame's: those of a whole utterance would take Q times the memory of its scores.
     """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a frame is too little work to share: waking others takes longer than doing it
+    try:
+        return _decode(chain, scores)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _decode(chain: PhonemeTrigram, scores: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     results: list[torch.Tensor] = [torch.empty(0)] * len(scores)
     walk = _Walk(chain)
     for members, padded in padded_batches(scores, TOGETHER):
