@@ -89,7 +89,7 @@ def fit_decoder(
     settings: DecodeConfig, train: FrameStore, logits: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]
 ) -> Decoder | None:
     """The decoder that is asked for, None for argmax: its chain counted on train, its scales, where they are
-    not given, chosen by the (T, K) logits and (T,) labels of U utterances of dev. A trigram takes thirty
+    not given, chosen by the (T, K) logits and (T,) labels of U utterances of dev. A trigram takes twenty
     times as long as forward-backward: it is tried with fewer scales, and on every other utterance."""
     if settings.name == "argmax":
         return None
