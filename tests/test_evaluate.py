@@ -24,7 +24,9 @@ def dev(contest_folder: Path) -> FrameStore:
 @pytest.fixture
 def model() -> FrameModel:
     torch.manual_seed(0)
-    return build_model({"name": "mlp", "context": 4, "widths": [32], "dropout": 0.5}, 8, 6)
+    return build_model(
+        {"name": "mlp", "context": 4, "widths": [32], "dropout": 0.5, "surroundings": True}, 8, 6
+    )
 
 
 def plain_logits(model: FrameModel, store: FrameStore) -> torch.Tensor:
@@ -33,7 +35,8 @@ def plain_logits(model: FrameModel, store: FrameStore) -> torch.Tensor:
     for utterance in range(store.num_utterances):
         padded = store.utterance(utterance, 4)
         for frame in range(len(padded) - 8):
-            rows.append(model(padded[None, frame : frame + 9])[0, 0])
+            surroundings = store.surroundings(torch.tensor([len(rows)]))
+            rows.append(model(padded[None, frame : frame + 9], surroundings)[0, 0])
     return torch.stack(rows).detach()
 
 

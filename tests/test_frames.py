@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from senone.corpus.contest import open_contest, write_utterances
-from senone.frames import FrameStore, normalise_utterance, open_store
+from senone.frames import BANDS, SURROUNDINGS, FrameStore, normalise_utterance, open_store
 
 
 def open_split(folder: Path, name: str = "train", **options: object) -> FrameStore:
@@ -45,10 +45,14 @@ def test_centres_are_the_rows_of_the_frames(contest_folder: Path) -> None:
     np.testing.assert_array_equal(rows.numpy(), np.concatenate(raw(contest_folder, "train")))
 
 
+def normalised(frames: np.ndarray) -> np.ndarray:
+    return normalise_utterance(frames)[0]
+
+
 def test_a_clean_utterance_is_normalised_by_its_mean_and_variance() -> None:
     frames = np.random.default_rng(0).normal(5, 3, (500, 40)).astype(np.float32)
     expected = (frames - frames.mean(0)) / frames.std(0)
-    np.testing.assert_allclose(normalise_utterance(frames), expected, atol=2e-3)
+    np.testing.assert_allclose(normalised(frames), expected, atol=2e-3)
 
 
 @pytest.mark.parametrize("wild", [1e3, -1e6, 1e15])
@@ -60,18 +64,18 @@ def test_outlier_frames_hardly_move_the_others(wild: float, share: float) -> Non
     assert struck.any()
     spoiled = clean.copy()
     spoiled[struck] = wild * generator.standard_normal((struck.sum(), 40)).astype(np.float32)
-    expected, ours = normalise_utterance(clean)[~struck], normalise_utterance(spoiled)[~struck]
+    expected, ours = normalised(clean)[~struck], normalised(spoiled)[~struck]
     naive = (spoiled - spoiled.mean(0)) / spoiled.std(0)
     assert np.abs(ours - expected).mean() < 0.12
     assert np.abs(naive[~struck] - expected).mean() > 0.5  # the plain z-score squashes them
-    assert np.isfinite(normalise_utterance(spoiled)).all()
+    assert np.isfinite(normalised(spoiled)).all()
 
 
 def test_an_utterance_at_the_contests_wildest_scale_is_as_any_other() -> None:
     frames = np.random.default_rng(0).normal(0, 1, (400, 40)).astype(np.float32)
     direction = np.linspace(0.5, 1.5, 40, dtype=np.float32)
     wild = 1250 * frames * direction + 700  # eigenvalue 1.58e6 in one direction
-    np.testing.assert_allclose(normalise_utterance(wild), normalise_utterance(frames), atol=1e-3)
+    np.testing.assert_allclose(normalised(wild), normalised(frames), atol=1e-3)
 
 
 @given(
@@ -85,7 +89,7 @@ def test_normalisation_is_always_finite_and_bounded(
     frames: int, value: float, scale: float, seed: int
 ) -> None:
     noise = np.random.default_rng(seed).standard_normal((frames, 3))
-    result = normalise_utterance((value + scale * noise).astype(np.float32))
+    result = normalised((value + scale * noise).astype(np.float32))
     assert result.shape == (frames, 3)
     assert result.dtype == np.float32
     assert np.abs(result).max() <= 10
@@ -94,13 +98,47 @@ def test_normalisation_is_always_finite_and_bounded(
 def test_digital_silence_with_a_little_speech_keeps_the_speech() -> None:
     frames = np.full((100, 4), -15.9, np.float32)
     frames[40:43] = 3.0
-    result = normalise_utterance(frames)
+    result = normalised(frames)
     assert (result[40:43] > 3).all()
     assert (np.abs(result[:40]) < 0.5).all()
 
 
 def test_a_constant_bin_becomes_zero() -> None:
-    assert (normalise_utterance(np.full((50, 3), 7.7, np.float32)) == 0).all()
+    assert (normalised(np.full((50, 3), 7.7, np.float32)) == 0).all()
+
+
+def test_levels_are_mean_and_spread_of_bands_before_normalising(contest_folder: Path) -> None:
+    utterances = raw(contest_folder, "train")
+    bins = utterances[0].shape[1]
+    assert bins % BANDS == 0
+    for normalise in ("none", "utterance"):
+        store = open_split(contest_folder, normalise=normalise)
+        for frames, levels in zip(utterances, store.levels, strict=True):
+            moments = np.stack([frames.mean(0), frames.std(0)])  # (2, F)
+            expected = moments.reshape(2, BANDS, -1).mean(2).flatten()
+            np.testing.assert_allclose(levels, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_levels_of_few_bins_and_of_wild_frames_are_sound() -> None:
+    frames = np.random.default_rng(0).normal(5, 3, (1000, 2)).astype(np.float32)
+    _, levels = normalise_utterance(frames)
+    (first, second), spreads = frames.mean(0), frames.std(0)
+    assert levels == pytest.approx([first, first, second, second, *np.repeat(spreads, 2)], rel=1e-3)
+    wild = frames.copy()
+    wild[::100] = 1e12
+    assert normalise_utterance(wild)[1] == pytest.approx(levels, rel=0.1)
+
+
+def test_surroundings_are_the_levels_and_the_frames_before_and_after(contest_folder: Path) -> None:
+    store = open_split(contest_folder)
+    every = store.surroundings(torch.arange(store.num_frames, dtype=torch.int32))
+    assert every.shape == (store.num_frames, SURROUNDINGS)
+    expected = [
+        [*levels.tolist(), place, len(frames) - 1 - place]
+        for frames, levels in zip(raw(contest_folder, "train"), store.levels, strict=True)
+        for place in range(len(frames))
+    ]
+    torch.testing.assert_close(every, torch.tensor(expected))
 
 
 def test_a_cache_is_reopened_and_serves_nearby_contexts(contest_folder: Path) -> None:
@@ -113,7 +151,7 @@ def test_a_cache_is_reopened_and_serves_nearby_contexts(contest_folder: Path) ->
     assert len(list((contest_folder / "stores").iterdir())) == 1
 
 
-@pytest.mark.parametrize("damage", ["cut", "no label", "foreign", "no json", "broken json"])
+@pytest.mark.parametrize("damage", ["cut", "no label", "few levels", "foreign", "no json", "broken json"])
 def test_a_half_written_or_foreign_cache_is_built_again(contest_folder: Path, damage: str) -> None:
     expected = open_split(contest_folder).rows.clone()
     (folder,) = (contest_folder / "stores").iterdir()
@@ -122,6 +160,8 @@ def test_a_half_written_or_foreign_cache_is_built_again(contest_folder: Path, da
         (folder / "rows.bin").write_bytes((folder / "rows.bin").read_bytes()[:-4])
     elif damage == "no label":
         (folder / "labels.bin").unlink()
+    elif damage == "few levels":
+        (folder / "levels.bin").write_bytes((folder / "levels.bin").read_bytes()[:-4])
     elif damage == "foreign":
         about.write_text(json.dumps({**json.loads(about.read_text()), "key": "another"}))
     elif damage == "no json":

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from senone.config import MlpConfig, TdnnConfig
-from senone.frames import FrameStore
+from senone.frames import BANDS, SURROUNDINGS, FrameStore
 from senone.models import build_model, describe_model
-from senone.models.blocks import ACTIVATIONS, NORMS, Dropout, Rotation, fold_batchnorm
+from senone.models.blocks import ACTIVATIONS, NORMS, Dropout, Rotation, Surroundings, fold_batchnorm
 
 
 def settings(**changes: object) -> dict[str, object]:
@@ -150,7 +150,8 @@ def store_of_frames(frames: torch.Tensor, cut: int) -> FrameStore:
     """Two utterances, one guard row around each that says nothing of them."""
     guards = torch.full((1, frames.shape[1]), 1e6)
     rows = torch.cat([guards, frames[:cut], guards, guards, frames[cut:], guards])
-    return FrameStore(rows, torch.tensor([0, cut, len(frames)]), None, 1, 7, "")
+    levels = torch.zeros(2, 2 * BANDS)
+    return FrameStore(rows, torch.tensor([0, cut, len(frames)]), levels, None, 1, 7, "")
 
 
 def test_a_rotation_turns_frames_onto_their_principal_axes() -> None:
@@ -181,6 +182,44 @@ def test_a_model_that_rotates_takes_its_axes_from_the_train_frames_and_keeps_the
     again = build_model(settings(rotate=True), 5, 7).eval()
     again.load_state_dict(weights)
     assert torch.equal(again(x), model(x))
+
+
+@pytest.mark.parametrize("widths", [[16, 16], []])
+def test_surroundings_shift_the_first_layer_by_a_linear_function_of_them(widths: list[int]) -> None:
+    torch.manual_seed(0)
+    model = build_model(settings(widths=widths, surroundings=True, activation="tanh"), 5, 7).double().eval()
+    plain = build_model(settings(widths=widths, activation="tanh"), 5, 7).double().eval()
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if "surroundings" not in k})
+    x = torch.randn(3, 12, 5, dtype=torch.float64)
+    surroundings = torch.randn(3, SURROUNDINGS, dtype=torch.float64)
+    surroundings[:, -2:] = torch.tensor([[0.0, 99.0], [5.0, 94.0], [98.0, 1.0]])
+    model.surroundings.centre.fill_(0.3)
+    model.surroundings.scale.fill_(2.0)
+    levels = ((surroundings[:, :-2] - 0.3) / 2).clamp(-3, 3)
+    for frame in range(4):
+        places = (surroundings[:, -2:] + frame * torch.tensor([1, -1])).clamp(min=0).log1p() / 3 - 1
+        shift = levels @ model.surroundings.level.weight.T + places @ model.surroundings.place.weight.T
+        windows = x[:, frame : frame + 9].flatten(1)
+        if widths:
+            first, second = plain.hidden
+            hidden = second((first.norm(first.linear(windows)) + shift).tanh())
+            expected = plain.output(hidden)
+        else:
+            expected = plain.output(windows) + shift
+        torch.testing.assert_close(model(x, surroundings)[:, frame], expected)
+
+
+def test_levels_are_counted_in_spreads_of_the_usual_utterances_whatever_a_wild_one_does() -> None:
+    torch.manual_seed(0)
+    levels = torch.randn(500, 2 * BANDS) * torch.arange(1, 9) + 100
+    levels[::50] = 1e9
+    offsets = torch.arange(501)
+    module = Surroundings(4)
+    module.fit(FrameStore(torch.zeros(1500, 2), offsets, levels, None, 1, 7, ""))
+    torch.testing.assert_close(module.centre, torch.full((8,), 100.0), rtol=0.02, atol=0)
+    torch.testing.assert_close(module.scale, torch.arange(1, 9).float(), rtol=0.2, atol=0)
+    module.fit(FrameStore(torch.zeros(3, 2), torch.tensor([0, 1]), levels[:1], None, 1, 7, ""))
+    assert module(torch.zeros(1, SURROUNDINGS), 1).isfinite().all()  # one utterance has no spread
 
 
 def test_a_model_compiles_whole_and_keeps_the_names_of_its_weights() -> None:

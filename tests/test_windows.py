@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from senone.frames import FrameStore
+from senone.frames import BANDS, FrameStore
 from senone.windows import OUTSIDE, chunk_order, epoch_order, gather, gather_stretches, mix_seed
 
 
@@ -18,7 +18,8 @@ def store_of(lengths: list[int], bins: int, guard: int) -> FrameStore:
         values = (utterance + 1) * 1000 + torch.arange(length, dtype=torch.float32)
         rows.append(torch.nn.functional.pad(values, (guard, guard)))
     flat = torch.cat(rows)[:, None] + torch.zeros(bins)
-    return FrameStore(flat, torch.tensor([0, *np.cumsum(lengths)]), None, guard, 2, "")
+    levels = torch.zeros(len(lengths), 2 * BANDS)
+    return FrameStore(flat, torch.tensor([0, *np.cumsum(lengths)]), levels, None, guard, 2, "")
 
 
 @given(

@@ -83,7 +83,7 @@ class Warped(FrameModel):
         self.context, self.contest_legal, self.by_window = model.context, model.contest_legal, model.by_window
         self.model, self.factor = model, factor
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, surroundings: torch.Tensor | None = None) -> torch.Tensor:
         factors = torch.full((len(x),), self.factor, device=x.device)
-        logits: torch.Tensor = self.model(warp_bins(x, factors))
+        logits: torch.Tensor = self.model(warp_bins(x, factors), surroundings)
         return logits

@@ -73,6 +73,7 @@ class ModelConfig:
 
     name: str = "mlp"
     context: int = 15  # k: frames seen on each side
+    surroundings: bool = True  # tell the model how loud an utterance is and how far its ends are
 
     def __post_init__(self) -> None:
         require(0 <= self.context <= 500, "model.context", self.context, "0 to 500")
@@ -132,15 +133,20 @@ class BiLstmConfig(ModelConfig):
     """Recurrent layers forwards and backwards in time: not legal in the contest."""
 
     name: str = "bilstm"
-    context: int = 20  # those beyond splice let the recurrence warm up
-    splice: int = 2  # neighbours on each side at the input
+    context: int = 20  # most of it lets the recurrence warm up
+    channels: list[int] = field(default_factory=lambda: [32, 64])  # of the two convolutions before it
+    stride: int = 2  # frames that a step of the recurrence sees, and decides on, together
     width: int = 192  # of each direction
     layers: int = 3
     dropout: float = 0.3  # between layers and before the output
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_splice(self.splice, self.context)
+        channels = self.channels
+        both = len(channels) == 2 and min(channels) >= 1
+        require(both, "model.channels", channels, "two numbers, 1 or more")
+        fits = 1 <= self.stride < self.context
+        require(fits, "model.stride", self.stride, f"1 up to but not model.context={self.context}")
         for key in ("width", "layers"):
             require(getattr(self, key) >= 1, f"model.{key}", getattr(self, key), "1 or more")
         require(0 <= self.dropout < 1, "model.dropout", self.dropout, "0 up to but not 1")

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,20 @@ from tqdm import tqdm
 from senone.corpus.contest import ContestSplit
 
 CLIP = 10.0  # standard deviations; what is further out is no speech
-FORMAT = 1  # of the cache: raise it when what is stored for the same inputs changes
+BANDS = 4  # of bins, whose levels an utterance is known by
+SURROUNDINGS = 2 * BANDS + 2  # numbers that tell where a frame stands
+FORMAT = 2  # of the cache: raise it when what is stored for the same inputs changes
 
 
 @dataclass(frozen=True)
 class FrameStore:
-    """rows (R, F) float32; offsets (U+1), the first frame of each utterance; labels (N) integers or None;
-    ``guard`` rows before and after each utterance; K = ``num_classes``;
-    a ``fingerprint`` of what it was made of."""
+    """rows (R, F) float32; offsets (U+1), the first frame of each utterance; levels (U, 2*BANDS) float32,
+    mean and spread of its bands before it was normalised; labels (N) integers or None; ``guard`` rows before
+    and after each utterance; K = ``num_classes``; a ``fingerprint`` of what it was made of."""
 
     rows: torch.Tensor
     offsets: torch.Tensor
+    levels: torch.Tensor
     labels: torch.Tensor | None
     guard: int
     num_classes: int
@@ -65,6 +69,18 @@ class FrameStore:
         rows = torch.arange(self.num_frames, dtype=torch.int32, device=self.offsets.device)
         return rows.add_(shifts.int().repeat_interleave(self.offsets.diff(), output_size=self.num_frames))
 
+    def utterance_of(self, frames: torch.Tensor) -> torch.Tensor:
+        """(B,) frame numbers -> (B,) int64, the utterances they belong to."""
+        return torch.searchsorted(self.offsets, frames.to(self.offsets.dtype), right=True) - 1
+
+    def surroundings(self, frames: torch.Tensor) -> torch.Tensor:
+        """(B,) frame numbers -> (B, SURROUNDINGS) float32, what no window shows: the levels of the utterance,
+        and how many of its frames lie before this one and after it."""
+        utterance = self.utterance_of(frames)
+        before = frames - self.offsets[utterance]
+        after = self.offsets[utterance + 1] - 1 - frames
+        return torch.cat([self.levels[utterance], torch.stack([before, after], dim=1)], dim=1)
+
     def utterance(self, index: int, context: int = 0) -> torch.Tensor:
         """The (T + 2*context, F) rows of an utterance and ``context`` guards on each side, a view."""
         if context > self.guard:
@@ -81,11 +97,13 @@ class FrameStore:
     def to(self, device: torch.device) -> "FrameStore":
         """The same store with all its tensors on a device."""
         labels = None if self.labels is None else self.labels.to(device)
-        return replace(self, rows=self.rows.to(device), offsets=self.offsets.to(device), labels=labels)
+        rows, offsets, levels = (part.to(device) for part in (self.rows, self.offsets, self.levels))
+        return replace(self, rows=rows, offsets=offsets, levels=levels, labels=labels)
 
 
-def normalise_utterance(frames: np.ndarray) -> np.ndarray:
-    """(T, F) -> (T, F) float32: each bin to mean 0, variance 1 over the utterance, whatever outliers it has.
+def normalise_utterance(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(T, F) -> (T, F) float32: each bin to mean 0, variance 1 over the utterance, whatever outliers it has;
+    and (2*BANDS,) float32: the levels that this takes away, mean and spread over each band's bins.
 
     Values further from a bin's 5 to 95 % range than that range is wide (4.9 standard deviations from the mean
     if the bin is normal) count neither for mean nor for variance, and are clipped. Up to 5 % of wild frames a
@@ -106,10 +124,18 @@ def normalise_utterance(frames: np.ndarray) -> np.ndarray:
     mean = bins.mean(axis=1, dtype=np.float64, keepdims=True, where=inside)
     deviations = bins - mean
     spread = np.sqrt(np.square(deviations, out=deviations).mean(axis=1, keepdims=True, where=inside))
+    levels = np.concatenate([_band_means(mean), _band_means(spread)]).astype(np.float32)
     spread[spread <= 1e-6 * np.abs(mean)] = np.inf  # a constant bin says nothing: it becomes 0
     bins -= mean.astype(np.float32)
     bins *= (1 / spread).astype(np.float32)
-    return np.clip(bins, -CLIP, CLIP, out=bins).T
+    return np.clip(bins, -CLIP, CLIP, out=bins).T, levels
+
+
+def _band_means(values: np.ndarray) -> np.ndarray:
+    """(F, 1) -> (BANDS,) means over as many bins each as can be, at least one."""
+    bins = len(values)
+    edges = np.arange(BANDS + 1) * bins // BANDS
+    return np.array([values[low : max(high, low + 1)].mean() for low, high in pairwise(edges)])
 
 
 def open_store(
@@ -172,6 +198,7 @@ def _map_store(folder: Path, key: str) -> FrameStore | None:
     try:
         about = json.loads((folder / "store.json").read_text())
         lengths = np.fromfile(folder / "lengths.bin", np.int64)
+        levels = np.fromfile(folder / "levels.bin", np.float32).reshape(len(lengths), 2 * BANDS)
         labels_type = {"uint8": torch.uint8, "int16": torch.int16, "none": None}[about["labels"]]
         guard, rows, bins = about["guard"], about["rows"], about["bins"]
         sizes = [(folder / name).stat().st_size for name in ("rows.bin", "labels.bin")]
@@ -187,7 +214,9 @@ def _map_store(folder: Path, key: str) -> FrameStore | None:
     if labels_type:
         labels = torch.from_file(str(folder / "labels.bin"), size=frames, dtype=labels_type)
     offsets = torch.from_numpy(np.concatenate(([0], np.cumsum(lengths))))
-    return FrameStore(mapped.view(rows, bins), offsets, labels, guard, about["num_classes"], key)
+    return FrameStore(
+        mapped.view(rows, bins), offsets, torch.from_numpy(levels), labels, guard, about["num_classes"], key
+    )
 
 
 def _build_store(
@@ -195,7 +224,7 @@ def _build_store(
 ) -> None:
     """Stream the utterances of a split into a folder's files; store.json, written last, makes it whole."""
     guard, edge = settings["guard"], settings["edge"] == "edge"
-    lengths, rows, largest = [], 0, -1
+    lengths, levels, rows, largest = [], [], 0, -1
     with (folder / "rows.bin").open("wb") as rows_file, (folder / "labels.bin").open("wb") as labels_file:
         utterances = tqdm(
             _read_checked(split, settings["num_classes"], settings["on_bad"]),
@@ -206,20 +235,23 @@ def _build_store(
         )
         wide = settings["num_classes"] is None or settings["num_classes"] > 256
         for frames, labels in utterances:
+            normalised, level = normalise_utterance(frames)
             if settings["normalise"] == "utterance":
-                frames = normalise_utterance(frames)
+                frames = normalised
             padded = np.empty((len(frames) + 2 * guard, frames.shape[1]), "<f4")
             padded[:guard], padded[-guard:] = (frames[0], frames[-1]) if edge else (0, 0)
             padded[guard:-guard] = frames
             padded.tofile(rows_file)
             rows += len(padded)
             lengths.append(len(frames))
+            levels.append(level)
             if labels is not None:
                 labels.astype("<i2" if wide else "u1").tofile(labels_file)
                 largest = max(largest, int(labels.max()))
     if not lengths:
         raise ValueError(f"{split.frames_path.name}: no utterance has a frame left")
     np.array(lengths, np.int64).tofile(folder / "lengths.bin")
+    np.array(levels, np.float32).tofile(folder / "levels.bin")
     about = {
         "key": key,
         "settings": settings,

@@ -169,8 +169,9 @@ class Trainer:
             return epoch_order(train.num_frames, self.seed, epoch, train.rows.device)
         return chunk_order(train.offsets, chunk, self.seed, epoch).to(train.rows.device)
 
-    def _batch(self, first: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B,) first frames -> (B, T+2k, F) inputs, and (B*T,) the numbers of all frames or ``OUTSIDE``."""
+    def _batch(self, first: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(B,) first frames -> (B, T+2k, F) inputs, the (B, S) surroundings of these frames, and (B*T,) the
+        numbers of all frames or ``OUTSIDE``."""
         train, context, chunk = self.train, self.model.context, self.settings.chunk
         if not first.is_cuda:  # a batch has no order of its own; in that of memory it is read a fifth faster
             first = first.sort().values
@@ -180,18 +181,19 @@ class Trainer:
             frames = first
         else:
             inputs, frames = gather_stretches(train, first, chunk, context, speed)
-        return self.augmentation(inputs.to(self.device)), frames.flatten().to(self.device)
+        surroundings = train.surroundings(first).to(self.device)
+        return self.augmentation(inputs.to(self.device)), surroundings, frames.flatten().to(self.device)
 
     def _step(self, first: torch.Tensor, step: int) -> None:
         """One update from the examples that begin at (B,) first frames."""
         model, settings = self.model, self.settings
         if self.processes.count > 1:  # other dropout in each process and step
             torch.manual_seed(mix_seed(self.seed, step, 1 + self.processes.rank))
-        inputs, frames = self._batch(first)
+        inputs, surroundings, frames = self._batch(first)
         known = frames.clamp(min=0)
         targets = self.labels.index_select(0, known).long().where(frames != OUTSIDE, IGNORED)
         with autocast(self.device, self.precision):
-            logits = model(inputs).flatten(0, 1)  # (B, T, K) -> (B*T, K)
+            logits = model(inputs, surroundings).flatten(0, 1)  # (B, T, K) -> (B*T, K)
         smoothing, phoneme_weight = settings.label_smoothing, settings.phoneme_weight
         loss = frame_loss(logits.float(), targets, smoothing=smoothing, phoneme_weight=phoneme_weight)
         if self.teacher is not None:

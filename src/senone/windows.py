@@ -68,7 +68,7 @@ def gather_stretches(
     frames are interpolated, and the number is that of the nearest frame.
     """
     device = store.rows.device
-    utterance = torch.searchsorted(store.offsets, first.to(store.offsets.dtype), right=True) - 1  # (B,)
+    utterance = store.utterance_of(first)
     begin = store.offsets[utterance]
     last = (store.offsets[utterance + 1] - begin - 1)[:, None]  # (B, 1), counted within the utterance
     steps = torch.arange(-context, frames + context, device=device)  # (T+2k,)

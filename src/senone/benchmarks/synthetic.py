@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from senone.decode import StateChain
-from senone.frames import FrameStore
+from senone.frames import BANDS, FrameStore
 
 BINS, CLASSES = 40, 138
 
@@ -21,7 +21,7 @@ def random_store(num_frames: int, guard: int = 16, shortest: int = 200, longest:
     rows = noise.repeat(-(-values // len(noise)))[:values].view(-1, BINS)
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
     labels = torch.from_numpy(rng.integers(0, CLASSES, total, dtype=np.uint8))
-    return FrameStore(rows, offsets, labels, guard, CLASSES, "noise")
+    return FrameStore(rows, offsets, torch.zeros(count, 2 * BANDS), labels, guard, CLASSES, "noise")
 
 
 def spoken_chain() -> StateChain:
@@ -31,4 +31,5 @@ def spoken_chain() -> StateChain:
     states = (3 * phonemes[:, None] + np.arange(3)).flatten()
     labels = torch.from_numpy(np.repeat(states, rng.integers(1, 9, len(states))))
     offsets = torch.tensor([0, len(labels)])
-    return StateChain.count(FrameStore(torch.empty(len(labels), 0), offsets, labels, 0, CLASSES, "spoken"))
+    store = FrameStore(torch.empty(len(labels), 0), offsets, torch.empty(1, 0), labels, 0, CLASSES, "spoken")
+    return StateChain.count(store)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from senone.frames import FrameStore
+from senone.frames import BANDS, FrameStore
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),
@@ -25,7 +25,8 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
 
 
 class FrameModel(nn.Module):
-    """A function from (B, T+2k, F) padded frames to (B, T, K) logits, k being its ``context``.
+    """A function from (B, T+2k, F) padded frames to (B, T, K) logits, k being its ``context``; and, where it
+    has ``Surroundings``, from the (B, S) surroundings of each stretch's first frame.
 
     T = 1 is the classic context-window classifier on shuffled frames; with a larger T the same network is
     slid along a chunk or a whole utterance.
@@ -38,7 +39,7 @@ class FrameModel(nn.Module):
     def prepare(self, train: FrameStore) -> None:
         """Take from the train frames what a model knows of them before it is trained."""
         for module in self.modules():
-            if isinstance(module, Rotation):
+            if isinstance(module, (Rotation, Surroundings)):
                 module.fit(train)
 
 
@@ -69,6 +70,39 @@ class Rotation(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return (x - self.mean) @ self.axes
+
+
+class Surroundings(nn.Module):
+    """(B, S) surroundings of first frames -> (B, T, C): what they add to a layer of C units at each frame.
+
+    Normalising an utterance hides how loud it was, and a window how far the ends are; silence, most of all,
+    is told apart by both.
+    """
+
+    centre: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(2 * BANDS))
+        self.register_buffer("scale", torch.ones(2 * BANDS))
+        self.level = nn.Linear(2 * BANDS, width, bias=False)
+        self.place = nn.Linear(2, width, bias=False)
+
+    def fit(self, store: FrameStore) -> None:
+        """Take the usual levels and their spread from the utterances of a store; wild ones do not count."""
+        shares = torch.tensor([0.16, 0.5, 0.84])  # of a normal distribution: mean and one deviation around it
+        low, self.centre[:], high = store.levels.quantile(shares, dim=0)
+        self.scale.copy_(((high - low) / 2).clamp(min=1e-6))
+
+    def forward(self, x: torch.Tensor, frames: int, first: int = 0, step: int = 1) -> torch.Tensor:
+        """T = ``frames`` of them, ``step`` apart, beginning ``first`` after the frame whose they are."""
+        levels = ((x[:, : 2 * BANDS] - self.centre) / self.scale).clamp(-3, 3)
+        passed = first + step * torch.arange(frames, device=x.device)  # (T,)
+        before, after = x[:, -2, None] + passed, x[:, -1, None] - passed  # (B, T)
+        places = torch.stack([before, after], dim=2).clamp(min=0).log1p() / 3 - 1  # half a second is about 0
+        shift: torch.Tensor = self.level(levels)[:, None] + self.place(places)
+        return shift
 
 
 def splice(x: torch.Tensor, side: int, step: int = 1) -> torch.Tensor:
@@ -105,7 +139,7 @@ class Dropout(nn.Module):
 
 
 class Dense(nn.Module):
-    """Linear, norm, activation, dropout: (..., n_in) -> (..., n_out), plus its input if ``residual``.
+    """Linear, norm, shift, activation, dropout: (..., n_in) -> (..., n_out), plus its input if ``residual``.
 
     A BatchNorm takes its statistics over all leading dimensions, of frames and utterances alike.
     """
@@ -121,9 +155,11 @@ class Dense(nn.Module):
         self.dropout = Dropout(dropout)
         self.residual = residual and n_in == n_out
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        rows = self.linear(x.flatten(0, -2))  # (..., n_in) -> (N, n_out)
-        y = self.dropout(self.activation(self.norm(rows))).view(*x.shape[:-1], -1)
+    def forward(self, x: torch.Tensor, shift: torch.Tensor | None = None) -> torch.Tensor:
+        rows = self.norm(self.linear(x.flatten(0, -2)))  # (..., n_in) -> (N, n_out)
+        if shift is not None:
+            rows = rows + shift.flatten(0, -2)
+        y = self.dropout(self.activation(rows)).view(*x.shape[:-1], -1)
         return x + y if self.residual else y
 
 

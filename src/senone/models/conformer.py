@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from senone.models.blocks import Dropout, FrameModel, splice
+from senone.models.blocks import Dropout, FrameModel, Surroundings, splice
 
 
 class Conformer(FrameModel):
@@ -29,6 +29,7 @@ class Conformer(FrameModel):
         reach: int,
         kernel: int,
         dropout: float = 0.0,
+        surroundings: bool = False,
     ) -> None:
         super().__init__()
         self.context, self.splice, self.reach = context, splice, reach
@@ -37,9 +38,13 @@ class Conformer(FrameModel):
         self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(ConformerBlock(width, heads, kernel, dropout) for _ in range(blocks))
         self.output = nn.Linear(width, num_classes)
+        self.surroundings = Surroundings(width) if surroundings else None
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.dropout(self.input(splice(x, self.splice)))  # (B, S, C), S = T+2(k-splice)
+    def forward(self, x: torch.Tensor, surroundings: torch.Tensor | None = None) -> torch.Tensor:
+        x = self.input(splice(x, self.splice))  # (B, S, C), S = T+2(k-splice)
+        if self.surroundings is not None:
+            x = x + self.surroundings(surroundings, x.shape[1], first=self.splice - self.context)
+        x = self.dropout(x)
         angles = rotary_angles(x.shape[1], self.pair_count, x.device)
         times = torch.arange(x.shape[1], device=x.device)
         near = (times[:, None] - times).abs() <= self.reach  # (S, S)

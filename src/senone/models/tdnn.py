@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from senone.models.blocks import Dense, FrameModel, splice
+from senone.models.blocks import Dense, FrameModel, Surroundings, splice
 
 
 class Tdnn(FrameModel):
@@ -29,6 +29,7 @@ class Tdnn(FrameModel):
         norm: str = "batch",
         activation: str = "relu",
         dropout: float = 0.0,
+        surroundings: bool = False,
     ) -> None:
         super().__init__()
         assert context == splice + sum(dilations), "a context that splice and dilations do not use up"
@@ -50,9 +51,14 @@ class Tdnn(FrameModel):
             )
         )
         self.output = nn.Linear(width, num_classes)
+        self.surroundings = Surroundings(width) if surroundings else None
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        hidden: torch.Tensor = self.blocks(self.input(splice(x, self.splice)))
+    def forward(self, x: torch.Tensor, surroundings: torch.Tensor | None = None) -> torch.Tensor:
+        x = splice(x, self.splice)
+        shift = None
+        if self.surroundings is not None:
+            shift = self.surroundings(surroundings, x.shape[1], first=self.splice - self.context)
+        hidden: torch.Tensor = self.blocks(self.input(x, shift))
         logits: torch.Tensor = self.output(hidden)
         return logits
 
