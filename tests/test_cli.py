@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from senone.corpus.contest import write_utterances
+from senone.hydra_glue import register_draws
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -96,3 +98,33 @@ def test_a_submission_from_anywhere_is_checked(tmp_path: Path, contest_folder: P
     assert_one_line(done, "check_submission.py: mine.csv, line 3: expected a label of 0 to 5, got label '6'")
     done = run_script(tmp_path, "check_submission.py", str(csv), "--root", str(contest_folder))
     assert_one_line(done, "mine.csv: 2 rows, expected one for each of")
+
+
+def test_a_random_search_draws_by_key_and_seed(tmp_path: Path) -> None:
+    def drawn(seed: int) -> tuple[float, float, float]:
+        drawing = ["optim.lr=${log_uniform:1e-4,1e-2}", *(f"{key}=${{uniform:0,0.5}}" for key in keys)]
+        done = run_script(tmp_path, "train.py", f"seed={seed}", *drawing, "--cfg", "job", "--resolve")
+        config = OmegaConf.create(done.stdout)
+        return config.optim.lr, config.augment.speed, config.augment.warp
+
+    keys = ["augment.speed", "augment.warp"]
+    rate, speed, warp = first = drawn(1)
+    assert 1e-4 <= rate <= 1e-2
+    assert speed != warp
+    assert max(speed, warp) <= 0.5
+    assert drawn(1) == first
+    assert not set(drawn(2)) & set(first)
+
+
+def test_what_a_random_search_draws_is_spread_evenly() -> None:
+    register_draws()
+    config = OmegaConf.create({"rate": "${log_uniform:1e-4,1e-2}", "share": "${uniform:0,0.5}", "seed": 0})
+    rates, shares = [], []
+    for seed in range(400):
+        config.seed = seed
+        rates.append(config.rate)
+        shares.append(config.share)
+    assert np.mean(np.array(rates) < 1e-3) == pytest.approx(0.5, abs=0.1)
+    assert np.mean(np.array(shares) < 0.25) == pytest.approx(0.5, abs=0.1)
+    assert abs(np.corrcoef(np.log(rates), shares)[0, 1]) < 0.2
+    assert 1e-4 <= min(rates) < max(rates) <= 1e-2

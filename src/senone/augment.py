@@ -1,33 +1,22 @@
 """Other frames to learn from: the same speech as another voice, faster or slower, with parts hidden."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 
+from senone.config import AugmentConfig
 from senone.models import FrameModel
 
 MEL_LOWEST, MEL_HIGHEST = 31.7, 2840.0  # 20 and 8,000 Hz in mel
 
 
-@dataclass(frozen=True)
-class Augmentation:
+class Augmentation(AugmentConfig):
     """What changes in each example, drawn anew from torch's generator; 0 changes nothing.
 
-    ``speed``: up to this share faster or slower. ``warp``: frequencies up to this share higher or lower, as
-    of a shorter or longer vocal tract (Jaitly & Hinton 2013); bins must be evenly spaced in mel.
-    ``bin_masks``, ``frame_masks``: so many bands of up to ``bin_mask_width`` bins and gaps of up to
-    ``frame_mask_width`` frames become 0, the mean of normalised frames (SpecAugment, Park et al. 2019).
-    ``noise``: standard deviation of noise on every value.
+    ``warp`` is as of a shorter or longer vocal tract (Jaitly & Hinton 2013); bins must be evenly spaced in
+    mel. What ``bin_masks`` and ``frame_masks`` hide becomes 0, the mean of normalised frames (SpecAugment,
+    Park et al. 2019).
     """
-
-    speed: float = 0.0
-    warp: float = 0.0
-    bin_masks: int = 0
-    bin_mask_width: int = 8
-    frame_masks: int = 0
-    frame_mask_width: int = 10
-    noise: float = 0.0
 
     def draw_speed(self, count: int, device: torch.device) -> torch.Tensor | None:
         """(B,) frames of the original to one of ours, between 1/(1+speed) and 1+speed; None if all are 1."""

@@ -3,20 +3,23 @@
 The only file of the library that imports hydra.
 """
 
+import math
 import os
 import re
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import hydra
+import numpy as np
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, Node, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from senone.config import BiLstmConfig, ConformerConfig, MlpConfig, TdnnConfig
@@ -38,6 +41,7 @@ def script(
     Whatever is wrong with the configuration, the files or the data ends the process with one line on
     stderr and exit status 1; ``HYDRA_FULL_ERROR=1`` shows the traceback instead.
     """
+    register_draws()
     store = ConfigStore.instance()
     root = OmegaConf.structured(schema)
     if "model" in root:
@@ -73,6 +77,25 @@ def script(
         return run
 
     return decorate
+
+
+def draw(low: float, high: float, *, _node_: Node, _root_: DictConfig) -> float:
+    """``key='${uniform:LOW,HIGH}'``: a number for this key and the configuration's seed, so that
+    ``-m seed=range(20)`` is a random search that can be repeated."""
+    where = zlib.crc32(_node_._get_full_key(None).encode())
+    generator = np.random.default_rng([OmegaConf.select(_root_, "seed", default=0), where])
+    return float(generator.uniform(low, high))
+
+
+def draw_log(low: float, high: float, *, _node_: Node, _root_: DictConfig) -> float:
+    """``key='${log_uniform:LOW,HIGH}'``: the same, any ratio as likely at each size; above 0."""
+    return math.exp(draw(math.log(low), math.log(high), _node_=_node_, _root_=_root_))
+
+
+def register_draws() -> None:
+    """Let configurations say ``${uniform:...}`` and ``${log_uniform:...}``."""
+    OmegaConf.register_new_resolver("uniform", draw, replace=True)
+    OmegaConf.register_new_resolver("log_uniform", draw_log, replace=True)
 
 
 def overrides() -> list[str]:
