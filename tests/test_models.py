@@ -209,6 +209,18 @@ def test_surroundings_shift_the_first_layer_by_a_linear_function_of_them(widths:
         torch.testing.assert_close(model(x, surroundings)[:, frame], expected)
 
 
+def test_in_training_surroundings_are_a_little_off_the_same_for_all_frames_of_an_example() -> None:
+    torch.manual_seed(0)
+    module = Surroundings(6).double()
+    x = torch.full((2000, SURROUNDINGS), 20.0, dtype=torch.float64)
+    exact = module.eval()(x, 5)
+    noise = module.train()(x, 5) - exact  # (B, T, C)
+    torch.testing.assert_close(noise, noise[:, :1].expand(-1, 5, -1))
+    assert noise.mean(dim=0).abs().max() < 0.05
+    spread = 0.25 * module.level.weight.square().sum(1) + 0.15**2 * module.place.weight.square().sum(1)
+    torch.testing.assert_close(noise[:, 0].var(dim=0), spread, rtol=0.15, atol=0)
+
+
 def test_levels_are_counted_in_spreads_of_the_usual_utterances_whatever_a_wild_one_does() -> None:
     torch.manual_seed(0)
     levels = torch.randn(500, 2 * BANDS) * torch.arange(1, 9) + 100

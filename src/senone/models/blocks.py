@@ -72,6 +72,9 @@ class Rotation(nn.Module):
         return (x - self.mean) @ self.axes
 
 
+LEVEL_NOISE, PLACE_NOISE = 0.5, 0.15  # standard deviations of what training adds
+
+
 class Surroundings(nn.Module):
     """(B, S) surroundings of first frames -> (B, T, C): what they add to a layer of C units at each frame.
 
@@ -100,7 +103,10 @@ class Surroundings(nn.Module):
         levels = ((x[:, : 2 * BANDS] - self.centre) / self.scale).clamp(-3, 3)
         passed = first + step * torch.arange(frames, device=x.device)  # (T,)
         before, after = x[:, -2, None] + passed, x[:, -1, None] - passed  # (B, T)
-        places = torch.stack([before, after], dim=2).clamp(min=0).log1p() / 3 - 1  # half a second is about 0
+        places = torch.stack([before, after], dim=2).clamp(min=0).log1p() / 3 - 1  # a fifth of a second is 0
+        if self.training:  # exact, they would say which frame this is, and it would be learned by heart
+            levels = levels + LEVEL_NOISE * torch.randn_like(levels)
+            places = places + PLACE_NOISE * torch.randn_like(places[:, :1])
         shift: torch.Tensor = self.level(levels)[:, None] + self.place(places)
         return shift
 
