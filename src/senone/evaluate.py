@@ -44,30 +44,31 @@ def block_logits(
     at most ``block`` frames at a time: over the bounds of utterances where the model takes frames by their
     windows, else utterance by utterance. Runs the model as it is: see ``fold_batchnorm``."""
     block = block or (BLOCK if device.type == "cpu" else CARD_BLOCK)
-    for frames, stretches in _blocks(model, store, block, only):
+    for first, frames, stretches in _blocks(model, store, block, only):
         surroundings = store.surroundings(frames).to(device)
         with torch.inference_mode(), autocast(device, precision):
             logits = model(stretches.to(device), surroundings).flatten(0, 1)  # (B, T, K), B or T being 1
-        yield int(frames[0]), logits.float()
+        yield first, logits.float()
 
 
 def _blocks(
     model: FrameModel, store: FrameStore, block: int, only: Iterable[int] | None
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """(T,) frames with their (T, 2k+1, F) windows, or the first (1,) of one (1, T+2k, F) stretch."""
+) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+    """The first frame, the (B,) frames that stretches begin with, and (B, T+2k, F) stretches: windows, with
+    T = 1, or one of an utterance."""
     context = model.context
     if model.by_window and only is None:
         for first in range(0, store.num_frames, block):
             end = min(first + block, store.num_frames)
             frames = torch.arange(first, end, device=store.rows.device)
-            yield frames, gather(store.rows, store.centres(frames), context)
+            yield first, frames, gather(store.rows, store.centres(frames), context)
         return
     for utterance in range(store.num_utterances) if only is None else only:
         padded = store.utterance(utterance, context)
         first = int(store.offsets[utterance])
         for start in range(0, len(padded) - 2 * context, block):
             frames = torch.tensor([first + start], device=store.rows.device)
-            yield frames, padded[None, start : start + block + 2 * context]
+            yield first + start, frames, padded[None, start : start + block + 2 * context]
 
 
 def utterance_logits(
