@@ -104,8 +104,9 @@ def test_a_batch_of_chunks_has_the_frames_and_labels_of_the_store(
     assert store.labels is not None
     first = trainer._order(0)[: trainer.batch_size]
     assert len(first) * 8 == 32
-    inputs, frames = trainer._batch(first)
+    inputs, surroundings, frames = trainer._batch(first)
     assert inputs.shape == (4, 8 + 2 * 2, 8)
+    assert torch.equal(surroundings, store.surroundings(first.sort().values))
     assert frames.tolist() == [n for start in first.sort().values.tolist() for n in range(start, start + 8)]
     centres = store.rows[store.centres(frames)]
     assert torch.equal(inputs[:, 2:-2].flatten(0, 1), centres)

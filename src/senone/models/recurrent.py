@@ -12,8 +12,8 @@ class BiLstm(FrameModel):
     """(B, T+2k, F) -> (B, T, K): convolutions over time and frequency, then bidirectional LSTMs over the
     whole stretch (CLDNN, Sainath et al. 2015).
 
-    A step of the LSTMs sees ``stride`` frames and one more on each side, and decides on all of them: half the
-    steps take half the time and lose nothing. In what is left of the context, the recurrence warms up.
+    A step of the LSTMs sees ``stride`` frames, two more on each side, and decides on all of them: half the
+    steps take half the time. In what is left of the context, the recurrence warms up.
     """
 
     contest_legal = False
