@@ -103,6 +103,14 @@ def test_digital_silence_with_a_little_speech_keeps_the_speech() -> None:
     assert (np.abs(result[:40]) < 0.5).all()
 
 
+@pytest.mark.parametrize("shape", [(1, 3), (5, 1), (5, 3)])
+def test_normalising_leaves_its_input_alone(shape: tuple[int, int]) -> None:
+    frames = np.random.default_rng(0).normal(5, 3, shape).astype(np.float32)
+    before = frames.copy()
+    normalise_utterance(frames)
+    np.testing.assert_array_equal(frames, before)
+
+
 def test_a_constant_bin_becomes_zero() -> None:
     assert (normalised(np.full((50, 3), 7.7, np.float32)) == 0).all()
 

@@ -109,7 +109,7 @@ def normalise_utterance(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if the bin is normal) count neither for mean nor for variance, and are clipped. Up to 5 % of wild frames a
     side then do no harm, and an utterance without any is normalised by its plain mean and variance.
     """
-    bins = np.ascontiguousarray(frames.T)  # (F, T)
+    bins = np.array(frames.T, order="C")  # (F, T), a copy even where one of them is 1
     count = bins.shape[1]
     low_rank, high_rank = int(0.05 * (count - 1)), int(np.ceil(0.95 * (count - 1)))
     ranked = np.sort(bins, axis=1)  # in vectors: three times faster than a partition at two ranks
