@@ -1,0 +1,126 @@
+"""A training run."""
+
+import math
+from dataclasses import dataclass, field
+
+from senone.config.checks import require, require_choice
+from senone.config.data import CorpusConfig, DataConfig
+from senone.config.models import MlpConfig, ModelConfig
+
+
+@dataclass
+class OptimConfig:
+    """AdamW, with a warm-up and a cosine in the step."""
+
+    lr: float = 2e-3  # at its peak
+    final_lr: float = 1e-5
+    warmup: float = 0.05  # share of all steps
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.99
+    clip: float = 1.0  # largest norm of the whole gradient; 0: no clipping
+
+    def __post_init__(self) -> None:
+        require(0 < self.lr < math.inf, "optim.lr", self.lr, "a number above 0")
+        require(0 <= self.final_lr <= self.lr, "optim.final_lr", self.final_lr, f"0 to optim.lr={self.lr}")
+        require(0 <= self.warmup < 1, "optim.warmup", self.warmup, "a share of the steps, 0 up to but not 1")
+        require(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "0 or more")
+        require(0 <= self.beta1 < 1, "optim.beta1", self.beta1, "0 up to but not 1")
+        require(0 <= self.beta2 < 1, "optim.beta2", self.beta2, "0 up to but not 1")
+        require(self.clip >= 0, "optim.clip", self.clip, "0 (no clipping) or more")
+
+
+@dataclass
+class AugmentConfig:
+    """How train frames are changed each time they are learned from; 0: not at all."""
+
+    speed: float = 0.0  # up to this share faster or slower
+    warp: float = 0.0  # up to this share higher or lower, in frequency
+    bin_masks: int = 0  # bands of bins that are hidden
+    bin_mask_width: int = 8  # bins at most
+    frame_masks: int = 0  # gaps in time
+    frame_mask_width: int = 10  # frames at most
+    noise: float = 0.0  # standard deviation of what is added to each value
+
+    def __post_init__(self) -> None:
+        for key in ("speed", "warp"):
+            require(0 <= getattr(self, key) <= 1, f"augment.{key}", getattr(self, key), "0 to 1")
+        for key in ("bin_masks", "frame_masks"):
+            require(getattr(self, key) >= 0, f"augment.{key}", getattr(self, key), "0 or more")
+        for key in ("bin_mask_width", "frame_mask_width"):
+            require(getattr(self, key) >= 1, f"augment.{key}", getattr(self, key), "1 or more")
+        require(0 <= self.noise < math.inf, "augment.noise", self.noise, "0 or more")
+
+
+@dataclass
+class DecodeConfig:
+    """From posteriors to labels that make sense in time; the chain of states is counted on train."""
+
+    name: str = "trigram"
+    acoustic_scale: float | None = None  # null: what gets most of dev right
+    prior_scale: float | None = None
+    smoothing: float = 1.0  # counts that are added to each state's transitions
+
+    def __post_init__(self) -> None:
+        require_choice("decode.name", self.name, ("argmax", "forward_backward", "viterbi", "trigram"))
+        for key in ("acoustic_scale", "prior_scale"):
+            value = getattr(self, key)
+            require(value is None or 0 <= value < math.inf, f"decode.{key}", value, "0 or more, or null")
+        require(self.smoothing > 0, "decode.smoothing", self.smoothing, "a number above 0")
+
+
+@dataclass
+class FitConfig:
+    """The training loop."""
+
+    epochs: int = 6
+    batch_size: int = 512  # frames
+    chunk: int = 1  # frames of an example: 1 are shuffled frames, more are neighbours of one utterance
+    label_smoothing: float = 0.0
+    phoneme_weight: float = 0.0  # of the cross-entropy of phonemes, beside that of states
+    teachers: list[str] = field(default_factory=list)  # checkpoints whose posteriors are learned too
+    teacher_weight: float = 0.5  # of their posteriors; the rest is the labels'
+    ema: float = 0.0  # decay of a moving average of the weights, which is then what is evaluated; 0: none
+    resume: str | None = None  # auto: the newest unfinished run of this configuration; or a last.pt
+    precision: str = "auto"
+    compile: bool = False  # the model, by torch.compile: a minute's wait, and then faster steps on a GPU
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1, "train.epochs", self.epochs, "1 or more")
+        require(self.batch_size >= 2, "train.batch_size", self.batch_size, "2 or more")
+        require(
+            1 <= self.chunk <= self.batch_size,
+            "train.chunk",
+            self.chunk,
+            f"1 to train.batch_size={self.batch_size}",
+        )
+        weight = self.phoneme_weight
+        require(0 <= weight < math.inf, "train.phoneme_weight", weight, "0 or more")
+        require(0 <= self.teacher_weight <= 1, "train.teacher_weight", self.teacher_weight, "0 to 1")
+        smoothing = self.label_smoothing
+        require(0 <= smoothing < 1, "train.label_smoothing", smoothing, "0 up to but not 1")
+        require(0 <= self.ema < 1, "train.ema", self.ema, "0 up to but not 1")
+        require_choice("train.precision", self.precision, ("auto", "float32", "bfloat16"))
+
+
+@dataclass
+class TrainConfig:
+    """scripts/train.py"""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    model: ModelConfig = field(default_factory=MlpConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    train: FitConfig = field(default_factory=FitConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    seed: int = 0
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
+    name: str | None = None  # of the run; null: the data, the model and the time
+    runs: str = "runs"
+    submissions: str = "submissions"
+
+    def __post_init__(self) -> None:
+        require(0 <= self.seed < 2**31, "seed", self.seed, "0 up to but not 2**31")
+        valid = self.name is None or (self.name not in ("", ".", "..") and not set(self.name) & set("/\\"))
+        require(valid, "name", self.name, "the name of a folder below runs")
