@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from senone import frames as frames_module
 from senone.corpus.contest import open_contest, write_utterances
 from senone.frames import BANDS, SURROUNDINGS, FrameStore, normalise_utterance, open_store
 
@@ -178,6 +180,28 @@ def test_a_half_written_or_foreign_cache_is_built_again(contest_folder: Path, da
         about.write_text(about.read_text()[:40])
     assert torch.equal(open_split(contest_folder).rows, expected)
     assert json.loads(about.read_text())["rows"] == len(expected)
+
+
+def test_two_runs_that_build_one_cache_share_the_first_that_is_done(
+    contest_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build, inodes = frames_module._build_store, []
+
+    def inode() -> int:
+        (folder,) = (contest_folder / "stores").glob("train-*")
+        return (folder / "rows.bin").stat().st_ino
+
+    def build_while_another_does(*arguments: Any, **options: Any) -> None:
+        build(*arguments, **options)
+        monkeypatch.undo()
+        open_split(contest_folder)
+        inodes.append(inode())
+
+    monkeypatch.setattr(frames_module, "_build_store", build_while_another_does)
+    store = open_split(contest_folder)
+    assert [inode()] == inodes  # what the other one may be reading is still there
+    assert torch.equal(store.rows, open_split(contest_folder).rows)
+    assert len(list((contest_folder / "stores").iterdir())) == 1
 
 
 @pytest.mark.parametrize("change", [{"guard": "zero"}, {"normalise": "utterance"}, {"context": 40}])

@@ -14,6 +14,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -173,12 +174,17 @@ def open_store(
         partial = Path(tempfile.mkdtemp(dir=cache, prefix=f".{split.name}-"))
         try:
             _build_store(split, partial, settings, key, progress=progress)
-            shutil.rmtree(folder, ignore_errors=True)
-            partial.rename(folder)
+            if (
+                _map_store(folder, key) is None
+            ):  # else another run has built it meanwhile, and may be reading it
+                shutil.rmtree(folder, ignore_errors=True)
+                with suppress(OSError):  # or builds it at this very moment
+                    partial.rename(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         store = _map_store(folder, key)
-        assert store is not None, f"{folder} cannot be read back"
+        if store is None:
+            raise OSError(f"{folder}: what was written there cannot be read back")
     return store
 
 
