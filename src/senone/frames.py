@@ -174,11 +174,9 @@ def open_store(
         partial = Path(tempfile.mkdtemp(dir=cache, prefix=f".{split.name}-"))
         try:
             _build_store(split, partial, settings, key, progress=progress)
-            if (
-                _map_store(folder, key) is None
-            ):  # else another run has built it meanwhile, and may be reading it
+            if _map_store(folder, key) is None:  # another run that has built it meanwhile may be reading it
                 shutil.rmtree(folder, ignore_errors=True)
-                with suppress(OSError):  # or builds it at this very moment
+                with suppress(OSError):  # it was there a moment earlier
                     partial.rename(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
