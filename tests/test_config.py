@@ -36,6 +36,7 @@ from senone.device import choose_device, choose_precision, has_bfloat16
         ("OptimConfig", {"lr": 1e-3, "final_lr": 1e-2}, "optim.final_lr=0.01: expected 0 to optim.lr=0.001"),
         ("OptimConfig", {"warmup": 1.0}, "optim.warmup=1.0: expected a share of the steps"),
         ("FitConfig", {"epochs": 0}, "train.epochs=0: expected 1 or more"),
+        ("FitConfig", {"patience": 0}, "train.patience=0: expected 1 or more, or null"),
         ("FitConfig", {"batch_size": 1}, "train.batch_size=1: expected 2 or more"),
         ("FitConfig", {"precision": "half"}, "train.precision=half: expected one of auto, float32, bfloat16"),
         ("TrainConfig", {"seed": -1}, "seed=-1: expected 0 up to"),

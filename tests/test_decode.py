@@ -1,5 +1,6 @@
 """Decoding: exact against enumeration and against plain recursions in the log domain, safe at any length."""
 
+from dataclasses import replace
 from itertools import pairwise, product
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from senone.decode import Decoder, StateChain, choose_scales, decode_marginals, decode_path
+from senone.decode import Decoder, Evidence, Scales, StateChain, choose_scales, decode_marginals, decode_path
 from senone.decode.state_chain import Arrivals
 from senone.frames import FrameStore
 
@@ -186,7 +187,8 @@ def test_the_likeliest_path_is_found_whatever_was_seen(name: str) -> None:
 def store_of(labels: list[list[int]], classes: int) -> FrameStore:
     offsets = torch.tensor([0, *np.cumsum([len(utterance) for utterance in labels])])
     flat = torch.tensor([label for utterance in labels for label in utterance], dtype=torch.uint8)
-    return FrameStore(torch.zeros(len(flat), 1), offsets, torch.empty(0), flat, 0, classes, "")
+    spreads = torch.ones(len(labels), 1)
+    return FrameStore(torch.zeros(len(flat), 1), offsets, torch.empty(0), spreads, flat, 0, classes, "")
 
 
 def test_a_chain_is_counted_within_utterances() -> None:
@@ -225,7 +227,8 @@ def noisy_speech(seed: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
 def test_decoding_gets_more_frames_right_than_each_frame_alone(name: str) -> None:
     logits, labels = noisy_speech(0)
     chain = StateChain.count(store_of([y.tolist() for y in noisy_speech(1)[1]], 5))
-    decoder = choose_scales(name, chain, logits, labels)
+    plain = Decoder(name, chain, Scales())
+    decoder = choose_scales(plain, plain.evidence(logits, []), labels)
     frames = sum(map(len, labels))
     alone = sum(int((x.argmax(dim=1) == y).sum()) for x, y in zip(logits, labels, strict=True)) / frames
     decoded = sum(int((p == y).sum()) for p, y in zip(decoder(logits), labels, strict=True)) / frames
@@ -234,14 +237,48 @@ def test_decoding_gets_more_frames_right_than_each_frame_alone(name: str) -> Non
 
 def test_scales_that_are_given_are_kept() -> None:
     logits, labels = noisy_speech(0)
-    chain = random_chain(5, 0)
-    decoder = choose_scales("viterbi", chain, logits, labels, [0.35], [0.15])
-    assert (decoder.acoustic_scale, decoder.prior_scale) == (0.35, 0.15)
+    plain = Decoder("viterbi", random_chain(5, 0), Scales())
+    evidence = plain.evidence(logits, [])
+    scales = choose_scales(plain, evidence, labels, {"acoustic": [0.35], "prior": [0.15]}).scales
+    assert scales == Scales(acoustic=0.35, prior=0.15)
+
+
+def test_no_scale_near_the_chosen_ones_gets_more_right() -> None:
+    logits, labels = noisy_speech(0)
+    chain = StateChain.count(store_of([y.tolist() for y in noisy_speech(1)[1]], 5))
+    plain = Decoder("forward_backward", chain, Scales())
+    grid = {"acoustic": (0.05, 0.2, 0.5, 1.0, 2.0), "prior": (0.0, 0.5, 1.0)}
+    decoder = choose_scales(plain, plain.evidence(logits, []), labels, grid, rounds=9)
+
+    def right(decoder: Decoder) -> int:
+        return sum(int((p == y).sum()) for p, y in zip(decoder(logits), labels, strict=True))
+
+    most = right(decoder)
+    assert most > right(plain)
+    for name, values in grid.items():
+        for value in values:
+            assert right(replace(decoder, scales=replace(decoder.scales, **{name: value}))) <= most
+
+
+def test_scores_are_those_of_the_formula() -> None:
+    chain = random_chain(138, 0)
+    decoder = Decoder("forward_backward", chain, Scales(acoustic=0.4, prior=0.3, state=0.5, mixture=0.2))
+    posteriors, mixture = torch.randn(7, 138).log_softmax(dim=1), torch.randn(7, 138)
+    (known,) = decoder.evidence([posteriors + 3], [])
+    prior = Evidence.split(chain.prior.log().float()[None])
+    scores = replace(known, mixture=mixture).weigh(decoder.scales, prior)
+    for t, state in ((0, 0), (3, 109), (6, 137)):
+        phoneme = slice(state // 3 * 3, state // 3 * 3 + 3)
+        log_q = posteriors[t, phoneme].logsumexp(dim=0)
+        log_prior_q = chain.prior[phoneme].sum().log()
+        within = posteriors[t, state] - log_q - 0.3 * (chain.prior[state].log() - log_prior_q)
+        expected = 0.4 * (log_q - 0.3 * log_prior_q + 0.5 * within) + 0.2 * mixture[t, state]
+        assert float(scores[t, state]) == pytest.approx(float(expected), abs=1e-5)
 
 
 def test_a_decoder_survives_its_checkpoint_and_ignores_constants() -> None:
     logits, _ = noisy_speech(2)
-    decoder = Decoder("forward_backward", random_chain(5, 0), 0.5, 0.3)
+    decoder = Decoder("forward_backward", random_chain(5, 0), Scales())
     again = Decoder.from_state(decoder.state())
     shifted = [frames + torch.randn(len(frames), 1) for frames in logits]
     for ours, theirs in zip(decoder(logits), again(shifted), strict=True):

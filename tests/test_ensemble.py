@@ -72,7 +72,8 @@ def test_an_ensemble_of_one_is_the_checkpoint_bit_for_bit(checkpoints: list[Path
         decoder = alone.own_decoder()
         assert decoder is not None
         np.testing.assert_array_equal(
-            predict(alone.logits("test"), decoder), predict(own, Decoder.from_state(content["decode"]))
+            predict(alone.logits("test"), alone.data.test, decoder),
+            predict(own, alone.data.test, Decoder.from_state(content["decode"])),
         )
 
 
@@ -134,7 +135,7 @@ def test_several_get_a_decoder_of_the_first_ones_kind_with_scales_of_their_own(
     fitted = ensemble.fit_decoder(DecodeConfig(name="viterbi", smoothing=2.0))
     assert decoder is not None
     assert fitted is not None
-    assert (decoder.name, decoder.acoustic_scale) == ("viterbi", fitted.acoustic_scale)
+    assert (decoder.name, decoder.scales) == ("viterbi", fitted.scales)
     assert torch.equal(decoder.chain.transitions, fitted.chain.transitions)
     content["config"]["decode"].update(name="argmax")
     save_checkpoint(tmp_path / "first.pt", content)

@@ -61,7 +61,7 @@ def test_a_score_is_the_plain_accuracy_loss_and_confusion(model: FrameModel, dev
     assert result.accuracy == pytest.approx((logits.argmax(1) == labels).double().mean().item())
     assert result.loss == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
     np.testing.assert_array_equal(predicted, logits.argmax(1))
-    np.testing.assert_array_equal(predict(utterance_logits(model, dev, CPU)), predicted)
+    np.testing.assert_array_equal(predict(utterance_logits(model, dev, CPU), dev), predicted)
     confusion = np.zeros((6, 6), int)
     np.add.at(confusion, (labels.numpy(), predicted), 1)
     np.testing.assert_array_equal(result.confusion, confusion)
@@ -99,14 +99,18 @@ def test_a_decoder_gets_all_utterances_in_file_order(
     model: FrameModel, dev: FrameStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluate, "BATCH", 2)
-    counts = []
+    counts: list[int] = []
+    frames: list[torch.Tensor] = []
 
-    def decoder(batch: list[torch.Tensor]) -> list[torch.Tensor]:
+    def decoder(batch: list[torch.Tensor], heard: list[torch.Tensor]) -> list[torch.Tensor]:
         counts.append(len(batch))
+        frames.extend(heard)
         return [logits.argmax(dim=1) for logits in batch]
 
-    predicted = predict(utterance_logits(model, dev, CPU), decoder)  # type: ignore[arg-type]
+    predicted = predict(utterance_logits(model, dev, CPU), dev, decoder)  # type: ignore[arg-type]
     assert counts == [2, 1]
+    for ours, index in zip(frames, range(3), strict=True):
+        assert torch.equal(ours, dev.centred(index))
     np.testing.assert_array_equal(predicted, plain_logits(model.eval(), dev).argmax(1))
 
 

@@ -45,7 +45,7 @@ def test_several_checkpoints_write_what_their_ensemble_predicts(
     ensemble = open_ensemble(map(Path, checkpoints), torch.device("cpu"))
     if weights == "dev":
         ensemble.fit_weights()
-    expected = predict(ensemble.logits("test"), ensemble.own_decoder())
+    expected = predict(ensemble.logits("test"), ensemble.data.test, ensemble.own_decoder())
     np.testing.assert_array_equal(pd.read_csv(csv)["label"], expected)
     said = capsys.readouterr().out
     assert ensemble.describe() in said
@@ -72,7 +72,7 @@ def test_several_checkpoints_are_evaluated_beside_the_first(
     ensemble.fit_weights()
     labels = ensemble.data.dev.labels
     assert labels is not None
-    right = predict(ensemble.logits("dev")) == labels.numpy()
+    right = predict(ensemble.logits("dev"), ensemble.data.dev) == labels.numpy()
     states = pd.read_csv(folder / "states.csv")
     assert (states["accuracy"] * states["frames"]).sum() == pytest.approx(right.sum())
     assert f"accuracy {right.mean():.2%} by state" in capsys.readouterr().out

@@ -150,8 +150,8 @@ def store_of_frames(frames: torch.Tensor, cut: int) -> FrameStore:
     """Two utterances, one guard row around each that says nothing of them."""
     guards = torch.full((1, frames.shape[1]), 1e6)
     rows = torch.cat([guards, frames[:cut], guards, guards, frames[cut:], guards])
-    levels = torch.zeros(2, 2 * BANDS)
-    return FrameStore(rows, torch.tensor([0, cut, len(frames)]), levels, None, 1, 7, "")
+    levels, spreads = torch.zeros(2, 2 * BANDS), torch.ones(2, frames.shape[1])
+    return FrameStore(rows, torch.tensor([0, cut, len(frames)]), levels, spreads, None, 1, 7, "")
 
 
 def test_a_rotation_turns_frames_onto_their_principal_axes() -> None:
@@ -227,10 +227,11 @@ def test_levels_are_counted_in_spreads_of_the_usual_utterances_whatever_a_wild_o
     levels[::50] = 1e9
     offsets = torch.arange(501)
     module = Surroundings(4)
-    module.fit(FrameStore(torch.zeros(1500, 2), offsets, levels, None, 1, 7, ""))
+    spreads = torch.ones(500, 2)
+    module.fit(FrameStore(torch.zeros(1500, 2), offsets, levels, spreads, None, 1, 7, ""))
     torch.testing.assert_close(module.centre, torch.full((8,), 100.0), rtol=0.02, atol=0)
     torch.testing.assert_close(module.scale, torch.arange(1, 9).float(), rtol=0.2, atol=0)
-    module.fit(FrameStore(torch.zeros(3, 2), torch.tensor([0, 1]), levels[:1], None, 1, 7, ""))
+    module.fit(FrameStore(torch.zeros(3, 2), torch.tensor([0, 1]), levels[:1], spreads[:1], None, 1, 7, ""))
     assert module(torch.zeros(1, SURROUNDINGS), 1).isfinite().all()  # one utterance has no spread
 
 

@@ -15,6 +15,7 @@ from senone.augment import Augmentation
 from senone.checkpoint import load_checkpoint
 from senone.config import FitConfig, OptimConfig
 from senone.corpus.contest import open_contest, write_utterances
+from senone.evaluate import Score
 from senone.frames import FrameStore, open_store
 from senone.models import build_model
 from senone.models.blocks import Dropout
@@ -272,6 +273,41 @@ def test_records_are_those_of_the_epochs_and_the_best_is_kept(
     assert best["dev_accuracy"] == max(record["dev_accuracy"] for record in records)
     assert "optimiser" not in best
     assert records[-1]["lr"] == pytest.approx(OptimConfig().final_lr)
+
+
+@pytest.mark.parametrize(
+    ("patience", "accuracies", "trained"),
+    [
+        (None, [0.5, 0.4, 0.3, 0.2], 4),
+        (1, [0.1, 0.3, 0.3, 0.9], 3),  # as good is not better
+        (2, [0.1, 0.3, 0.2, 0.4], 4),
+        (2, [0.3, 0.1, 0.2, 0.4], 3),
+    ],
+)
+def test_a_run_ends_when_its_patience_does(
+    stores: dict[str, FrameStore],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    patience: int | None,
+    accuracies: list[float],
+    trained: int,
+) -> None:
+    left = iter(accuracies)
+    frames = 1000
+
+    def scripted(*_: object) -> tuple[Score, None]:
+        right = int(frames * next(left))
+        return Score(np.diag([right, 0]) + np.array([[0, frames - right], [0, 0]]), 1.0), None
+
+    monkeypatch.setattr("senone.train.score", scripted)
+    settings = FitConfig(epochs=4, patience=patience, batch_size=16)
+    trainer = make_trainer(stores, tmp_path, settings)
+    progress = trainer.run()
+    assert progress.epoch == trained
+    assert load_checkpoint(tmp_path / "best.pt")["dev_accuracy"] == max(accuracies[:trained])
+    resumed = make_trainer(stores, tmp_path, settings)
+    resumed.restore(load_checkpoint(tmp_path / "last.pt"))
+    assert resumed.run().epoch == trained  # and it stays ended
 
 
 def test_the_mean_loss_of_an_epoch_weights_by_frames(stores: dict[str, FrameStore], tmp_path: Path) -> None:

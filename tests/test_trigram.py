@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from senone.config import DecodeConfig
-from senone.decode import Decoder, PhonemeTrigram, decode_trigram, fit_decoder
+from senone.decode import Decoder, PhonemeTrigram, Scales, decode_trigram, fit_decoder
 from senone.decode import trigram as module
 from senone.decode.trigram import witten_bell
 from senone.frames import FrameStore
@@ -94,7 +94,8 @@ def store_of(utterances: list[list[int]], classes: int) -> FrameStore:
     lengths = torch.tensor([0, *(len(labels) for labels in utterances)])
     labels = torch.tensor([label for labels in utterances for label in labels], dtype=torch.uint8)
     rows = torch.zeros(len(labels) + 2 * len(utterances), 1)
-    return FrameStore(rows, lengths.cumsum(0), torch.empty(0), labels, 1, classes, "")
+    spreads = torch.ones(len(utterances), 1)
+    return FrameStore(rows, lengths.cumsum(0), torch.empty(0), spreads, labels, 1, classes, "")
 
 
 def test_what_is_counted_is_what_was_said() -> None:
@@ -145,7 +146,7 @@ def test_the_phoneme_before_decides_where_the_sound_does_not() -> None:
         logits.append(clear + 0.5 * torch.randn(len(truth), 5, generator=generator))
     accuracy = {}
     for name in ("forward_backward", "trigram"):
-        decoder = fit_decoder(DecodeConfig(name=name), store, logits, labels)
+        decoder = fit_decoder(DecodeConfig(name=name, gaussians=0), store, logits, labels, [])
         assert decoder is not None
         decoded = decoder(logits)
         accuracy[name] = sum(int((p == y).sum()) for p, y in zip(decoded, labels, strict=True)) / 720
@@ -158,12 +159,13 @@ def test_a_decoder_comes_back_from_its_checkpoint() -> None:
     store = store_of(said, 5)
     logits = [torch.randn(len(utterance), 5) for utterance in said[:3]]
     labels = [torch.tensor(utterance) for utterance in said[:3]]
-    decoder = fit_decoder(DecodeConfig(name="trigram"), store, logits, labels)
+    decoder = fit_decoder(DecodeConfig(name="trigram", gaussians=0), store, logits, labels, [])
     assert decoder is not None
     again = Decoder.from_state(decoder.state())
     for ours, theirs in zip(again(logits), decoder(logits), strict=True):
         assert torch.equal(ours, theirs)
-    assert fit_decoder(DecodeConfig(name="argmax"), store, logits, labels) is None
-    given = fit_decoder(DecodeConfig(acoustic_scale=0.35, prior_scale=0.15), store, logits, labels)
+    assert fit_decoder(DecodeConfig(name="argmax"), store, logits, labels, []) is None
+    settings = DecodeConfig(acoustic_scale=0.35, prior_scale=0.15, state_scale=0.8, gaussians=0)
+    given = fit_decoder(settings, store, logits, labels, [])
     assert given is not None
-    assert (given.acoustic_scale, given.prior_scale) == (0.35, 0.15)
+    assert given.scales == Scales(acoustic=0.35, prior=0.15, state=0.8, mixture=0.0)

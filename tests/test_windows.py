@@ -18,8 +18,8 @@ def store_of(lengths: list[int], bins: int, guard: int) -> FrameStore:
         values = (utterance + 1) * 1000 + torch.arange(length, dtype=torch.float32)
         rows.append(torch.nn.functional.pad(values, (guard, guard)))
     flat = torch.cat(rows)[:, None] + torch.zeros(bins)
-    levels = torch.zeros(len(lengths), 2 * BANDS)
-    return FrameStore(flat, torch.tensor([0, *np.cumsum(lengths)]), levels, None, guard, 2, "")
+    levels, spreads = torch.zeros(len(lengths), 2 * BANDS), torch.ones(len(lengths), bins)
+    return FrameStore(flat, torch.tensor([0, *np.cumsum(lengths)]), levels, spreads, None, guard, 2, "")
 
 
 @given(

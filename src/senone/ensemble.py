@@ -105,12 +105,13 @@ class Ensemble:
         self.weights = fit_weights(logits, torch.cat(labels).to(self.device))
 
     def fit_decoder(self, settings: DecodeConfig) -> Decoder | None:
-        """The decoder that is asked for, its chain counted on train, its scales chosen on utterances from all
-        over dev; None for argmax."""
+        """The decoder that is asked for, its chain and mixtures taken from train, its scales chosen on
+        utterances from all over dev; None for argmax."""
         if settings.name == "argmax":
             return None
         chosen, labels = self._dev_utterances()
-        return fit_decoder(settings, self.data.train, list(self.logits("dev", chosen)), labels)
+        heard = [self.data.dev.centred(number) for number in chosen]
+        return fit_decoder(settings, self.data.train, list(self.logits("dev", chosen)), labels, heard)
 
     def own_decoder(self) -> Decoder | None:
         """A single member's is stored in its checkpoint; several get one of the first one's kind, with new
@@ -119,7 +120,8 @@ class Ensemble:
         if len(self.members) == 1:
             return Decoder.from_state(content["decode"]) if content.get("decode") else None
         settings = content["config"]["decode"]
-        return self.fit_decoder(DecodeConfig(name=settings["name"], smoothing=settings["smoothing"]))
+        kept = {key: settings[key] for key in ("name", "smoothing", "gaussians")}
+        return self.fit_decoder(DecodeConfig(**kept))
 
     def _members_logits(self, split: str, only: Iterable[int] | None) -> Iterator[torch.Tensor]:
         """The (M, T, K) logits of each utterance: a block and an utterance of each member in memory."""

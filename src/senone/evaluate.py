@@ -105,21 +105,22 @@ def score(
             losses.append(F.cross_entropy(utterance, targets, reduction="sum"))
             yield utterance
 
-    predictions = predict(weighed(), decoder)
+    predictions = predict(weighed(), store, decoder)
     pairs = labels.cpu().numpy().astype(np.int64) * classes + predictions
     confusion = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
     return Score(confusion, float(torch.stack(losses).sum()) / store.num_frames), predictions
 
 
-def predict(logits: Iterable[torch.Tensor], decoder: Decoder | None = None) -> np.ndarray:
-    """The (T, K) logits of utterances -> (N,) int64: the class of each frame by the decoder, which gets BATCH
-    utterances at a time, or, without one, the likeliest."""
+def predict(logits: Iterable[torch.Tensor], store: FrameStore, decoder: Decoder | None = None) -> np.ndarray:
+    """The (T, K) logits of a store's utterances -> (N,) int64: the class of each frame by the decoder, which
+    gets BATCH utterances at a time, or, without one, the likeliest."""
     if decoder is None:
         return torch.cat([utterance.argmax(dim=1) for utterance in logits]).cpu().numpy()
     labels: list[torch.Tensor] = []
-    utterances = iter(logits)
+    utterances = enumerate(logits)
     while batch := list(islice(utterances, BATCH)):
-        labels += decoder(batch)
+        numbers, said = zip(*batch, strict=True)
+        labels += decoder(said, [store.centred(number) for number in numbers])
     return torch.cat(labels).numpy()
 
 

@@ -30,18 +30,21 @@ from senone.corpus.contest import ContestSplit
 CLIP = 10.0  # standard deviations; what is further out is no speech
 BANDS = 4  # of bins, whose levels an utterance is known by
 SURROUNDINGS = 2 * BANDS + 2  # numbers that tell where a frame stands
-FORMAT = 2  # of the cache: raise it when what is stored for the same inputs changes
+WILD = 3.0  # times the usual spread of a bin; an utterance with more is measured in other units
+FORMAT = 3  # of the cache: raise it when what is stored for the same inputs changes
 
 
 @dataclass(frozen=True)
 class FrameStore:
     """rows (R, F) float32; offsets (U+1), the first frame of each utterance; levels (U, 2*BANDS) float32,
-    mean and spread of its bands before it was normalised; labels (N) integers or None; ``guard`` rows before
+    mean and spread of its bands before it was normalised; spreads (U, F) float32, what its bins were divided
+    by, 1 where they were not; labels (N) integers or None; ``guard`` rows before
     and after each utterance; K = ``num_classes``; a ``fingerprint`` of what it was made of."""
 
     rows: torch.Tensor
     offsets: torch.Tensor
     levels: torch.Tensor
+    spreads: torch.Tensor
     labels: torch.Tensor | None
     guard: int
     num_classes: int
@@ -90,6 +93,15 @@ class FrameStore:
         shift = self.guard * (2 * index + 1)
         return self.rows[first + shift - context : end + shift + context]
 
+    def centred(self, index: int) -> torch.Tensor:
+        """The (T, F) frames of an utterance in the units that they came in, a constant of each bin away."""
+        return self.utterance(index) * self.spreads[index].minimum(WILD * self._usual_spread)
+
+    @cached_property
+    def _usual_spread(self) -> torch.Tensor:
+        """(F,)"""
+        return self.spreads.median(dim=0).values
+
     def utterance_labels(self, index: int) -> torch.Tensor:
         """The (T,) labels of an utterance."""
         assert self.labels is not None, "a split without labels was asked for them"
@@ -98,13 +110,14 @@ class FrameStore:
     def to(self, device: torch.device) -> "FrameStore":
         """The same store with all its tensors on a device."""
         labels = None if self.labels is None else self.labels.to(device)
-        rows, offsets, levels = (part.to(device) for part in (self.rows, self.offsets, self.levels))
-        return replace(self, rows=rows, offsets=offsets, levels=levels, labels=labels)
+        parts = {name: getattr(self, name).to(device) for name in ("rows", "offsets", "levels", "spreads")}
+        return replace(self, labels=labels, **parts)
 
 
-def normalise_utterance(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def normalise_utterance(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(T, F) -> (T, F) float32: each bin to mean 0, variance 1 over the utterance, whatever outliers it has;
-    and (2*BANDS,) float32: the levels that this takes away, mean and spread over each band's bins.
+    and what this takes away: (2*BANDS,) float32 levels, mean and spread over each band's bins, and the (F,)
+    float32 spread of each bin.
 
     Values further from a bin's 5 to 95 % range than that range is wide (4.9 standard deviations from the mean
     if the bin is normal) count neither for mean nor for variance, and are clipped. Up to 5 % of wild frames a
@@ -129,7 +142,8 @@ def normalise_utterance(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     spread[spread <= 1e-6 * np.abs(mean)] = np.inf  # a constant bin says nothing: it becomes 0
     bins -= mean.astype(np.float32)
     bins *= (1 / spread).astype(np.float32)
-    return np.clip(bins, -CLIP, CLIP, out=bins).T, levels
+    spread[np.isinf(spread)] = 0
+    return np.clip(bins, -CLIP, CLIP, out=bins).T, levels, spread[:, 0].astype(np.float32)
 
 
 def _band_means(values: np.ndarray) -> np.ndarray:
@@ -203,6 +217,7 @@ def _map_store(folder: Path, key: str) -> FrameStore | None:
         about = json.loads((folder / "store.json").read_text())
         lengths = np.fromfile(folder / "lengths.bin", np.int64)
         levels = np.fromfile(folder / "levels.bin", np.float32).reshape(len(lengths), 2 * BANDS)
+        spreads = np.fromfile(folder / "spreads.bin", np.float32).reshape(len(lengths), about["bins"])
         labels_type = {"uint8": torch.uint8, "int16": torch.int16, "none": None}[about["labels"]]
         guard, rows, bins = about["guard"], about["rows"], about["bins"]
         sizes = [(folder / name).stat().st_size for name in ("rows.bin", "labels.bin")]
@@ -219,7 +234,14 @@ def _map_store(folder: Path, key: str) -> FrameStore | None:
         labels = torch.from_file(str(folder / "labels.bin"), size=frames, dtype=labels_type)
     offsets = torch.from_numpy(np.concatenate(([0], np.cumsum(lengths))))
     return FrameStore(
-        mapped.view(rows, bins), offsets, torch.from_numpy(levels), labels, guard, about["num_classes"], key
+        mapped.view(rows, bins),
+        offsets,
+        torch.from_numpy(levels),
+        torch.from_numpy(spreads),
+        labels,
+        guard,
+        about["num_classes"],
+        key,
     )
 
 
@@ -228,7 +250,7 @@ def _build_store(
 ) -> None:
     """Stream the utterances of a split into a folder's files; store.json, written last, makes it whole."""
     guard, edge = settings["guard"], settings["edge"] == "edge"
-    lengths, levels, rows, largest = [], [], 0, -1
+    lengths, levels, spreads, rows, largest = [], [], [], 0, -1
     with (folder / "rows.bin").open("wb") as rows_file, (folder / "labels.bin").open("wb") as labels_file:
         utterances = tqdm(
             _read_checked(split, settings["num_classes"], settings["on_bad"]),
@@ -239,9 +261,11 @@ def _build_store(
         )
         wide = settings["num_classes"] is None or settings["num_classes"] > 256
         for frames, labels in utterances:
-            normalised, level = normalise_utterance(frames)
+            normalised, level, spread = normalise_utterance(frames)
             if settings["normalise"] == "utterance":
                 frames = normalised
+            else:
+                spread = np.ones_like(spread)
             padded = np.empty((len(frames) + 2 * guard, frames.shape[1]), "<f4")
             padded[:guard], padded[-guard:] = (frames[0], frames[-1]) if edge else (0, 0)
             padded[guard:-guard] = frames
@@ -249,6 +273,7 @@ def _build_store(
             rows += len(padded)
             lengths.append(len(frames))
             levels.append(level)
+            spreads.append(spread)
             if labels is not None:
                 labels.astype("<i2" if wide else "u1").tofile(labels_file)
                 largest = max(largest, int(labels.max()))
@@ -256,6 +281,7 @@ def _build_store(
         raise ValueError(f"{split.frames_path.name}: no utterance has a frame left")
     np.array(lengths, np.int64).tofile(folder / "lengths.bin")
     np.array(levels, np.float32).tofile(folder / "levels.bin")
+    np.array(spreads, np.float32).tofile(folder / "spreads.bin")
     about = {
         "key": key,
         "settings": settings,

@@ -21,7 +21,7 @@ def predict_run(config: PredictConfig) -> Path:
     decoder = _decoder(ensemble, config)
     csv = Path(config.submissions) / f"{ensemble.name}.csv"
     lines = hand_in(
-        predict(ensemble.logits("test"), decoder),
+        predict(ensemble.logits("test"), ensemble.data.test, decoder),
         ensemble.data,
         csv,
         competition=ensemble.members[0].content["config"]["data"].get("competition"),

@@ -130,7 +130,7 @@ def _finish_run(
         f"dev accuracy: {result.accuracy:.2%} (loss {result.loss:.3f}; {describe_decoder(decoder)}"
         + (f"; each frame alone: {content['dev_accuracy']:.2%})" if decoder else ")"),
         *hand_in(
-            predict(alone.logits("test"), decoder),
+            predict(alone.logits("test"), data.test, decoder),
             data,
             Path(config.submissions) / f"{log.name}.csv",
             competition=config.data.competition,
@@ -198,8 +198,7 @@ def _find_resume(config: TrainConfig) -> Path | None:
     for path in sorted(Path(config.runs).glob("*/last.pt"), key=os.path.getmtime, reverse=True):
         about = path.parent / "config.json"
         if about.is_file() and _continued(json.loads(about.read_text())["config"]) == wanted:
-            finished = load_checkpoint(path)["progress"]["epoch"] >= config.train.epochs
-            return None if finished else path
+            return None if Progress(**load_checkpoint(path)["progress"]).is_over(config.train) else path
     return None
 
 

@@ -52,6 +52,12 @@ class Progress:
         """The best dev accuracy so far, -1 before the first."""
         return max((record["dev_accuracy"] for record in self.history), default=-1.0)
 
+    def is_over(self, settings: FitConfig) -> bool:
+        """All epochs are trained, or as many in a row as the patience lasts have brought nothing better."""
+        found = [record["dev_accuracy"] for record in self.history]
+        in_vain = len(found) - 1 - found.index(max(found)) if found else 0
+        return self.epoch >= settings.epochs or in_vain >= (settings.patience or math.inf)
+
 
 class Trainer:
     """Trains a model on one store, scores it on another after every epoch, keeps last.pt and best.pt.
@@ -128,10 +134,12 @@ class Trainer:
             delay=math.inf if self.processes.rank else 0,  # one bar is enough
         )
         with bar, _stop_signals() as stop:
-            while self.progress.epoch < self.settings.epochs:
+            while not self.processes.from_first(lambda: self.progress.is_over(self.settings)):
                 bar.set_description(f"epoch {self.progress.epoch + 1}/{self.settings.epochs}", refresh=False)
                 self._train_epoch(bar, stop)
                 self._end_epoch()
+        if self.progress.epoch < self.settings.epochs:
+            self.log.say(f"no better dev accuracy for {self.settings.patience} epochs: that is enough")
         return self.progress
 
     def _train_epoch(self, bar: tqdm, stop: threading.Event) -> None:

@@ -15,7 +15,7 @@ import torch
 from senone.benchmarks.figure import Figure
 from senone.benchmarks.synthetic import BINS, random_store, spoken_chain
 from senone.benchmarks.train import Setting, new_trainer
-from senone.decode import Decoder
+from senone.decode import Decoder, Scales
 from senone.device import choose_precision
 from senone.evaluate import predict, score, utterance_logits
 from senone.frames import FrameStore
@@ -98,11 +98,11 @@ def _values(work: Work, device: torch.device) -> Iterator[tuple[str, float]]:
         return utterance_logits(model, store, device, precision)
 
     def predict_test(decoder: Decoder) -> np.ndarray:
-        return predict(logits(test), decoder)
+        return predict(logits(test), test, decoder)
 
     yield "dev evaluation", seconds_of(lambda: score(logits(dev), dev), 1, device)
     for name, words in (("forward_backward", "forward-backward"), ("viterbi", "Viterbi")):
-        decoder = Decoder(name, spoken_chain(), 0.4, 0.3)
+        decoder = Decoder(name, spoken_chain(), Scales())
         yield f"test set by {words}", seconds_of(partial(predict_test, decoder), 1, device)
 
 

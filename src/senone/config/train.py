@@ -57,15 +57,22 @@ class DecodeConfig:
     """From posteriors to labels that make sense in time; the chain of states is counted on train."""
 
     name: str = "trigram"
-    acoustic_scale: float | None = None  # null: what gets most of dev right
+    acoustic_scale: float | None = None  # null, of any scale: what gets most of dev right
     prior_scale: float | None = None
+    state_scale: float | None = None  # how much the states within a phoneme count, beside the phonemes
+    mixture_scale: float | None = None
+    gaussians: int = 16  # of each state's mixture; 0: the network decides alone
     smoothing: float = 1.0  # counts that are added to each state's transitions
 
     def __post_init__(self) -> None:
         require_choice("decode.name", self.name, ("argmax", "forward_backward", "viterbi", "trigram"))
-        for key in ("acoustic_scale", "prior_scale"):
+        require(self.gaussians >= 0, "decode.gaussians", self.gaussians, "0 (no mixtures) or more")
+        for key in ("acoustic_scale", "prior_scale", "state_scale", "mixture_scale"):
             value = getattr(self, key)
             require(value is None or 0 <= value < math.inf, f"decode.{key}", value, "0 or more, or null")
+        heard = self.gaussians > 0 or not self.mixture_scale
+        expected = "null or 0 where decode.gaussians=0"
+        require(heard, "decode.mixture_scale", self.mixture_scale, expected)
         require(self.smoothing > 0, "decode.smoothing", self.smoothing, "a number above 0")
 
 
@@ -74,6 +81,7 @@ class FitConfig:
     """The training loop."""
 
     epochs: int = 6
+    patience: int | None = None  # epochs without a better dev accuracy, after which a run ends; null: never
     batch_size: int = 512  # frames
     chunk: int = 1  # frames of an example: 1 are shuffled frames, more are neighbours of one utterance
     label_smoothing: float = 0.0
@@ -87,6 +95,8 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "train.epochs", self.epochs, "1 or more")
+        patience = self.patience
+        require(patience is None or patience >= 1, "train.patience", patience, "1 or more, or null")
         require(self.batch_size >= 2, "train.batch_size", self.batch_size, "2 or more")
         require(
             1 <= self.chunk <= self.batch_size,

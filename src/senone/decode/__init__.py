@@ -2,31 +2,35 @@
 
 The states form a Markov chain whose transitions and priors are counted on the train labels. A network gives
 p(s|x) for each frame alone; divided by the prior it stands for the chain's likelihood of the frame, up to a
-constant (Bourlard & Morgan 1994, eq. 7.3):
+constant (Bourlard & Morgan 1994, eq. 7.3). What the network says of the phoneme q and of the state in it may
+count differently, and mixtures of Gaussians, which hear as the labels' aligner did, may have a say:
 
-    log b_t(s) = acoustic_scale * (log p(s|x_t) - prior_scale * log p(s))
+    log b_t(s) = acoustic_scale * (log p(q|x_t) - prior_scale * log p(q))
+               + acoustic_scale * state_scale * (log p(s|q, x_t) - prior_scale * log p(s|q))
+               + mixture_scale * log p_mixture(x_t|s)
 
 Forward-backward gives the marginals p(s_t | all frames), whose maximum is right for the most frames; Viterbi
 gives the likeliest path. A trigram is forward-backward over a chain that also remembers the phoneme before.
 All run over a batch of utterances at once, frame by frame.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from itertools import product
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
 
 from senone.config import DecodeConfig
 from senone.decode.batches import BATCH
+from senone.decode.mixtures import Mixtures
 from senone.decode.state_chain import StateChain, decode_marginals, decode_path
 from senone.decode.trigram import PhonemeTrigram, decode_trigram
 from senone.frames import FrameStore
+from senone.phonemes import states_per_group
 
 __all__ = [
-    "BATCH", "CHAINS", "Decoder", "PhonemeTrigram", "StateChain", "choose_scales", "decode_marginals",
-    "decode_path", "decode_trigram", "describe_decoder", "fit_decoder",
+    "BATCH", "CHAINS", "Decoder", "Evidence", "Mixtures", "PhonemeTrigram", "Scales", "StateChain",
+    "choose_scales", "decode_marginals", "decode_path", "decode_trigram", "describe_decoder", "fit_decoder",
 ]  # fmt: skip
 
 Chain = StateChain | PhonemeTrigram
@@ -35,28 +39,60 @@ CHAINS: dict[str, type[Chain]] = {
     "viterbi": StateChain,
     "trigram": PhonemeTrigram,
 }
-SCALES = (0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.4)
-PRIOR_SCALES = (0.0, 0.3, 0.6, 1.0)
-TRIGRAM_SCALES = (0.3, 0.4, 0.5, 0.7, 1.0)
-TRIGRAM_PRIOR_SCALES = (0.0, 0.3, 0.6)
+# what is tried of each scale, in this order
+GRID = {
+    "mixture": (0.0, 0.03, 0.1, 0.2, 0.3, 0.4),
+    "state": (0.1, 0.2, 0.35, 0.5, 0.7, 1.0),
+    "acoustic": (0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.4),
+    "prior": (0.0, 0.3, 0.6, 1.0),
+}
+
+
+@dataclass(frozen=True)
+class Scales:
+    """What counts how much: see the formula above."""
+
+    acoustic: float = 0.5
+    prior: float = 0.3
+    state: float = 1.0
+    mixture: float = 0.0
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """One way to decode: ``name`` forward_backward, viterbi or trigram, its chain, and its scales."""
+    """One way to decode: ``name`` forward_backward, viterbi or trigram, its chain, its scales, and the
+    mixtures, if they have a say."""
 
     name: str
     chain: Chain
-    acoustic_scale: float
-    prior_scale: float
+    scales: Scales
+    mixtures: Mixtures | None = None
 
-    def __call__(self, logits: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    def __call__(
+        self, logits: Sequence[torch.Tensor], heard: Sequence[torch.Tensor] = ()
+    ) -> list[torch.Tensor]:
         """U of (T, K) logits -> U of (T,) int64 states, on the CPU. What is constant over a frame's states
-        has no effect, so logits are as good as log posteriors."""
+        has no effect, so logits are as good as log posteriors. Mixtures need what was ``heard``: U of (T, F)
+        frames, as ``FrameStore.centred`` has them."""
+        return self.decide(self.evidence(logits, heard))
+
+    def evidence(self, logits: Sequence[torch.Tensor], heard: Sequence[torch.Tensor]) -> list["Evidence"]:
+        """What is known of each utterance, before anything is weighed."""
         device = torch.device("cpu") if logits[0].device.type == "mps" else logits[0].device  # has no float64
+        if self.mixtures is None:
+            return [Evidence.split(frames.to(device)) for frames in logits]
+        mixtures = Mixtures(*(part.to(device) for part in vars(self.mixtures).values()))
+        return [
+            replace(Evidence.split(said.to(device)), mixture=mixtures(frames.to(device)))
+            for said, frames in zip(logits, heard, strict=True)
+        ]
+
+    def decide(self, evidence: Sequence["Evidence"]) -> list[torch.Tensor]:
+        """The states under these scales."""
+        device = evidence[0].phoneme.device
         chain = type(self.chain)(*(part.to(device) for part in vars(self.chain).values()))
-        prior = self.prior_scale * chain.prior.log().float()
-        scores = [self.acoustic_scale * (frames.to(device).float() - prior) for frames in logits]
+        prior = Evidence.split(chain.prior.log().float()[None])
+        scores = [known.weigh(self.scales, prior) for known in evidence]
         if isinstance(chain, PhonemeTrigram):
             marginals = decode_trigram(chain, scores)
         elif self.name == "viterbi":
@@ -67,58 +103,108 @@ class Decoder:
 
     def state(self) -> dict[str, Any]:
         """Plain content for a checkpoint."""
-        return {"name": self.name, "acoustic_scale": self.acoustic_scale, "prior_scale": self.prior_scale,
-                **vars(self.chain)}  # fmt: skip
+        mixtures = None if self.mixtures is None else dict(vars(self.mixtures))
+        return {"name": self.name, "scales": asdict(self.scales), "mixtures": mixtures, **vars(self.chain)}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "Decoder":
         """The decoder of a checkpoint."""
         kind = CHAINS[state["name"]]
         chain = kind(*(state[field.name] for field in fields(kind)))
-        return cls(state["name"], chain, state["acoustic_scale"], state["prior_scale"])
+        mixtures = None if state["mixtures"] is None else Mixtures(**state["mixtures"])
+        return cls(state["name"], chain, Scales(**state["scales"]), mixtures)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of an utterance: (T, K) log p(q|x_t), (T, K) log p(s|q, x_t), and (T, K)
+    log p_mixture(x_t|s) or nothing."""
+
+    phoneme: torch.Tensor
+    state: torch.Tensor
+    mixture: torch.Tensor | None = None
+
+    @classmethod
+    def split(cls, logits: torch.Tensor) -> "Evidence":
+        """(T, K) logits, apart into phonemes and their states."""
+        posteriors = logits.float().log_softmax(dim=1)
+        states = posteriors.unflatten(1, (-1, states_per_group(logits.shape[1])))  # (T, Q, S)
+        phoneme = states.logsumexp(dim=2, keepdim=True)
+        return cls(phoneme.expand_as(states).flatten(1), (states - phoneme).flatten(1))
+
+    def weigh(self, scales: Scales, prior: "Evidence") -> torch.Tensor:
+        """(T, K) log b_t(s), up to a constant of each frame."""
+        state = scales.state * (self.state - scales.prior * prior.state)
+        scores = scales.acoustic * (self.phoneme - scales.prior * prior.phoneme + state)
+        return scores if self.mixture is None else scores + scales.mixture * self.mixture
 
 
 def describe_decoder(decoder: Decoder | None) -> str:
     """Its name and scales; without one each frame has its likeliest state."""
     if decoder is None:
         return "argmax"
-    return f"{decoder.name}, scales {decoder.acoustic_scale:g} and {decoder.prior_scale:g}"
+    scales = (f"{name} {value:g}" for name, value in asdict(decoder.scales).items())
+    return f"{decoder.name}, scales: {', '.join(scales)}"
 
 
 def fit_decoder(
-    settings: DecodeConfig, train: FrameStore, logits: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]
+    settings: DecodeConfig,
+    train: FrameStore,
+    logits: Sequence[torch.Tensor],
+    labels: Sequence[torch.Tensor],
+    heard: Sequence[torch.Tensor],
 ) -> Decoder | None:
-    """The decoder that is asked for, None for argmax: its chain counted on train, its scales, where they are
-    not given, chosen by the (T, K) logits and (T,) labels of U utterances of dev. A trigram takes twenty
-    times as long as forward-backward: it is tried with fewer scales, and on every other utterance."""
+    """The decoder that is asked for, None for argmax: its chain and mixtures taken from train, its scales,
+    where they are not given, chosen by (T, K) logits, (T,) labels and (T, F) frames of U utterances of dev.
+    A trigram takes thirty times as long as forward-backward, which therefore chooses in its place; only what
+    mixtures and network count beside the trigram is tried again, on every other utterance."""
     if settings.name == "argmax":
         return None
-    slow = settings.name == "trigram"
-    acoustic: Sequence[float] = TRIGRAM_SCALES if slow else SCALES
-    prior: Sequence[float] = TRIGRAM_PRIOR_SCALES if slow else PRIOR_SCALES
-    if settings.acoustic_scale is not None:
-        acoustic = (settings.acoustic_scale,)
-    if settings.prior_scale is not None:
-        prior = (settings.prior_scale,)
-    chain = CHAINS[settings.name].count(train, settings.smoothing)
-    every = 2 if slow else 1
-    return choose_scales(settings.name, chain, logits[::every], labels[::every], acoustic, prior)
+    asked = {name: getattr(settings, f"{name}_scale") for name in GRID}
+    if not settings.gaussians:
+        asked["mixture"] = 0.0
+    grid = {name: values if asked[name] is None else (asked[name],) for name, values in GRID.items()}
+    mixtures = Mixtures.fit(train, settings.gaussians) if settings.gaussians else None
+    quick = "forward_backward" if settings.name == "trigram" else settings.name
+    decoder = Decoder(quick, StateChain.count(train, settings.smoothing), Scales(), mixtures)
+    evidence = decoder.evidence(logits, heard)
+    decoder = choose_scales(decoder, evidence, labels, grid)
+    if settings.name == "trigram":
+        decoder = replace(decoder, name="trigram", chain=PhonemeTrigram.count(train, settings.smoothing))
+        chosen = asdict(decoder.scales)
+        near = {name: neighbours(grid[name], chosen[name]) for name in ("acoustic", "mixture")}
+        decoder = choose_scales(decoder, evidence[::2], labels[::2], near, rounds=1)
+    return decoder if decoder.scales.mixture else replace(decoder, mixtures=None)
+
+
+def neighbours(values: Sequence[float], value: float) -> Sequence[float]:
+    """One of sorted values, with those before and after it."""
+    place = values.index(value)
+    return values[max(place - 1, 0) : place + 2]
 
 
 def choose_scales(
-    name: str,
-    chain: Chain,
-    logits: Sequence[torch.Tensor],
+    decoder: Decoder,
+    evidence: Sequence[Evidence],
     labels: Sequence[torch.Tensor],
-    acoustic_scales: Sequence[float] = SCALES,
-    prior_scales: Sequence[float] = PRIOR_SCALES,
+    grid: Mapping[str, Sequence[float]] = GRID,
+    rounds: int = 3,
 ) -> Decoder:
-    """The decoder with the scales, out of these, that get the most frames of U utterances of dev right:
-    (T, K) logits and (T,) labels."""
-    decoders = [Decoder(name, chain, *scales) for scales in product(acoustic_scales, prior_scales)]
-    return max(decoders, key=lambda decoder: count_right(decoder, logits, labels))
+    """The decoder with those scales of the ``grid`` that get the most frames of U utterances of dev right, of
+    which evidence and (T,) labels are known: one scale after the other, until a round changes none."""
+    counted: dict[Scales, int] = {}
 
+    def right(scales: Scales) -> int:
+        if scales not in counted:
+            states = replace(decoder, scales=scales).decide(evidence)
+            counted[scales] = sum(int((p == y).sum()) for p, y in zip(states, labels, strict=True))
+        return counted[scales]
 
-def count_right(decoder: Decoder, logits: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]) -> int:
-    """How many frames the decoder gets right."""
-    return sum(int((p == y).sum()) for p, y in zip(decoder(logits), labels, strict=True))
+    chosen = replace(decoder.scales, **{name: values[0] for name, values in grid.items() if len(values) == 1})
+    for _ in range(rounds):
+        before = chosen
+        for name, values in grid.items():
+            chosen = max((replace(chosen, **{name: value}) for value in values), key=right)
+        if chosen == before:
+            break
+    return replace(decoder, scales=chosen)

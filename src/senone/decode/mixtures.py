@@ -1,0 +1,121 @@
+"""What an aligner hears: a mixture of Gaussians for each state, over cepstra and how they change.
+
+Frame labels are an aligner's: a hidden Markov model with mixtures of Gaussians found where each state of a
+known text begins. A network knows better than such mixtures what was said, but its windows blur when; the
+mixtures, fitted to the labels, say that as the aligner did.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from senone.frames import FrameStore
+from senone.windows import mix_seed
+
+CEPSTRA = 13
+LOUDEST = 1e4  # log-mel; what is beyond is no sound, and its square must stay a number
+SIDE = 2  # frames before and after one that its slope is taken from
+FRAMES = 1_000_000  # of train that mixtures are fitted to, at most
+ROUNDS = 8
+PER_GAUSSIAN = 50  # frames that a state must have for each
+WIDENING = 0.02  # of a state's variance, that each Gaussian gets beside its own
+
+
+@dataclass(frozen=True)
+class Mixtures:
+    """A mixture of M Gaussians with diagonal covariances for each of K states, over the D = 3C values of
+    ``cepstra``; float32: log_weights (K, M), means and precisions (K, M, D). What a state has no use for
+    has the weight 0."""
+
+    log_weights: torch.Tensor
+    means: torch.Tensor
+    precisions: torch.Tensor
+
+    @classmethod
+    def fit(cls, store: FrameStore, gaussians: int) -> "Mixtures":
+        """At most ``gaussians`` a state, to the labelled frames of utterances from all over a store. A state
+        with few frames gets fewer, one without any the spread of all."""
+        every = -(-store.num_frames // FRAMES)
+        utterances = range(0, store.num_utterances, every)
+        values = torch.cat([cepstra(store.centred(index)).cpu() for index in utterances])  # (N, D)
+        labels = torch.cat([store.utterance_labels(index).cpu().long() for index in utterances])
+        all_precisions = 1 / values.var(dim=0, correction=0).clamp(min=1e-6)
+        mixtures = cls(
+            torch.full((store.num_classes, gaussians), -math.inf),
+            values.new_zeros(store.num_classes, gaussians, values.shape[1]),
+            all_precisions.expand(store.num_classes, gaussians, -1).clone(),
+        )
+        counts = torch.bincount(labels, minlength=store.num_classes).tolist()
+        by_state = values[labels.argsort(stable=True)].split(counts)
+        for state, frames in enumerate(by_state):
+            fitted = fit_mixture(frames, gaussians, 1 / all_precisions, mix_seed(state))
+            for part, one in zip(vars(mixtures).values(), fitted, strict=True):
+                part[state, : len(one)] = one
+        return mixtures
+
+    def __call__(self, frames: torch.Tensor) -> torch.Tensor:
+        """(T, F) log-mel frames of an utterance, their means taken away -> (T, K) log p(x_t|s)."""
+        joint = log_joint(cepstra(frames), *(part.flatten(0, 1) for part in vars(self).values()))  # (T, K*M)
+        return joint.unflatten(1, self.log_weights.shape).logsumexp(dim=2)
+
+
+def cepstra(frames: torch.Tensor) -> torch.Tensor:
+    """(T, F) log-mel frames -> (T, 3C): their first C = CEPSTRA cosines (Davis & Mermelstein 1980, eq. 1),
+    less the utterance's mean, the slopes of these, and the slopes' slopes (the HTK Book 3.4, eq. 5.16)."""
+    bins = frames.shape[1]
+    order = torch.arange(min(CEPSTRA, bins), device=frames.device)
+    middle = torch.arange(bins, device=frames.device) + 0.5
+    cosines = (math.pi / bins * middle[:, None] * order).cos() * math.sqrt(2 / bins)  # (F, C)
+    still = frames.clamp(-LOUDEST, LOUDEST) @ cosines
+    still = still - still.mean(dim=0)
+    slope = slopes(still)
+    return torch.cat([still, slope, slopes(slope)], dim=1)
+
+
+def slopes(values: torch.Tensor) -> torch.Tensor:
+    """(T, C) -> (T, C): the slope of a line through a frame and SIDE frames on either side, those beyond an
+    end being as the last."""
+    padded = F.pad(values.T, (SIDE, SIDE), mode="replicate").T
+    frames = len(values)
+    steps = range(1, SIDE + 1)
+    rises = [step * (padded[SIDE + step :][:frames] - padded[SIDE - step :][:frames]) for step in steps]
+    return torch.stack(rises).sum(dim=0) / (2 * sum(step * step for step in steps))
+
+
+def fit_mixture(
+    values: torch.Tensor, gaussians: int, variance: torch.Tensor, seed: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(N, D) values of one state -> (M,) log weights, (M, D) means and precisions of the mixture, found by
+    expectation and maximisation (Bishop 2006, section 9.2.2), from M values drawn by the ``seed``. The
+    (D,) ``variance`` of all states' values stands in where there are too few."""
+    count = max(1, min(gaussians, len(values) // PER_GAUSSIAN))
+    if count == 1:  # known at once, and sure enough even of no value
+        means = values.mean(dim=0, keepdim=True) if len(values) else torch.zeros(1, len(variance))
+        total = (values - means).square().sum(dim=0) + variance
+        return torch.zeros(1), means, ((len(values) + 1) / total)[None]
+    generator = torch.Generator().manual_seed(seed)
+    own = values.var(dim=0, correction=0) + 1e-3 * variance
+    means = values[torch.randperm(len(values), generator=generator)[:count]]
+    precisions = (1 / own).expand(count, -1)
+    log_weights = torch.full((count,), -math.log(count))
+    squares = values.square()
+    for _ in range(ROUNDS):
+        shares = log_joint(values, log_weights, means, precisions).softmax(dim=1)  # (N, M)
+        total = shares.sum(dim=0) + 1e-3  # (M,)
+        means = shares.T @ values / total[:, None]
+        spread = (shares.T @ squares / total[:, None] - means.square()).clamp(min=0)
+        precisions = 1 / (spread + WIDENING * own)
+        log_weights = (total / total.sum()).log()
+    return log_weights, means, precisions
+
+
+def log_joint(
+    values: torch.Tensor, log_weights: torch.Tensor, means: torch.Tensor, precisions: torch.Tensor
+) -> torch.Tensor:
+    """(N, D) values, and M Gaussians -> (N, M) log p(m) p(x|m); the square is multiplied out, so that all is
+    two matrix products."""
+    constant = precisions.log().sum(dim=1) - means.shape[1] * math.log(2 * math.pi)
+    constant = log_weights + 0.5 * (constant - (means.square() * precisions).sum(dim=1))
+    return constant + values @ (means * precisions).T - 0.5 * values.square() @ precisions.T
