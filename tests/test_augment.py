@@ -10,8 +10,8 @@ import torch
 from senone.augment import Augmentation, Warped, draw_factors, draw_mask, warp_bins
 from senone.corpus.contest import open_contest
 from senone.evaluate import utterance_logits
-from senone.frames import open_store
 from senone.models import build_model
+from senone.preparation import open_store
 
 CPU = torch.device("cpu")
 

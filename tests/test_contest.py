@@ -294,7 +294,7 @@ import resource
 from pathlib import Path
 from typing import ClassVar
 from senone.corpus.contest import open_contest
-from senone.frames import open_store
+from senone.preparation import open_store
 import torch
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 split = open_contest(Path({str(tmp_path)!r}))["train"]

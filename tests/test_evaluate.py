@@ -9,8 +9,9 @@ import torch
 from senone import evaluate
 from senone.corpus.contest import open_contest
 from senone.evaluate import block_logits, class_table, group_confusion, predict, score, utterance_logits
-from senone.frames import FrameStore, open_store
+from senone.frames import FrameStore
 from senone.models import FrameModel, build_model
+from senone.preparation import open_store
 
 CPU = torch.device("cpu")
 

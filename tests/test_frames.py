@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from senone import frames as frames_module
+from senone import preparation
 from senone.corpus.contest import open_contest, write_utterances
-from senone.frames import BANDS, SURROUNDINGS, FrameStore, normalise_utterance, open_store
+from senone.frames import BANDS, SURROUNDINGS, FrameStore
+from senone.preparation import normalise_utterance, open_store
 
 
 def open_split(folder: Path, name: str = "train", **options: object) -> FrameStore:
@@ -205,7 +206,7 @@ def test_a_half_written_or_foreign_cache_is_built_again(contest_folder: Path, da
 def test_two_runs_that_build_one_cache_share_the_first_that_is_done(
     contest_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build, inodes = frames_module._build_store, []
+    build, inodes = preparation._build_store, []
 
     def inode() -> int:
         (folder,) = (contest_folder / "stores").glob("train-*")
@@ -217,7 +218,7 @@ def test_two_runs_that_build_one_cache_share_the_first_that_is_done(
         open_split(contest_folder)
         inodes.append(inode())
 
-    monkeypatch.setattr(frames_module, "_build_store", build_while_another_does)
+    monkeypatch.setattr(preparation, "_build_store", build_while_another_does)
     store = open_split(contest_folder)
     assert [inode()] == inodes  # what the other one may be reading is still there
     assert torch.equal(store.rows, open_split(contest_folder).rows)

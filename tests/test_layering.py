@@ -22,6 +22,7 @@ ROOMS = [
     "handin",
     "corpus",
     "frames",
+    "preparation",
     "windows",
     "dataset",
     "task6",

@@ -47,7 +47,9 @@ def test_cepstra_are_cosines_and_lines_through_five_frames(frames: int, bins: in
     np.testing.assert_allclose(cepstra(torch.from_numpy(x).float()), expected, atol=1e-5)
 
 
-def test_likelihoods_are_those_of_mixtures_of_normals() -> None:
+@pytest.mark.parametrize("block", [7, 1024])
+def test_likelihoods_are_those_of_mixtures_of_normals(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("senone.decode.mixtures.BLOCK", block)
     generator = torch.Generator().manual_seed(0)
     classes, count, bins = 4, 3, 6
     size = 3 * bins

@@ -20,8 +20,8 @@ from torch import nn
 from senone.checkpoint import load_checkpoint
 from senone.config import DataConfig, FitConfig, MlpConfig, OptimConfig, TrainConfig
 from senone.corpus.contest import open_contest, write_utterances
-from senone.frames import open_store
 from senone.models import build_model
+from senone.preparation import open_store
 from senone.processes import ALONE, JointBatchNorm, Processes, joined
 from senone.run import train_run
 from senone.runlog import RunLog

@@ -12,8 +12,8 @@ from test_digits import write_handout
 from senone import part1, task6
 from senone.config import CorpusConfig, Part1Config
 from senone.corpus.contest import open_contest
-from senone.frames import open_store
 from senone.learning_curves import OVERVIEW, PLOTS, STATS
+from senone.preparation import open_store
 from senone.windows import gather
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"

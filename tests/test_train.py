@@ -16,9 +16,10 @@ from senone.checkpoint import load_checkpoint
 from senone.config import FitConfig, OptimConfig
 from senone.corpus.contest import open_contest, write_utterances
 from senone.evaluate import Score
-from senone.frames import FrameStore, open_store
+from senone.frames import FrameStore
 from senone.models import build_model
 from senone.models.blocks import Dropout
+from senone.preparation import open_store
 from senone.runlog import RunLog
 from senone.train import Stopped, Trainer
 

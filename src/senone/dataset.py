@@ -6,7 +6,8 @@ from pathlib import Path
 from senone.config import CorpusConfig, DataConfig
 from senone.corpus.contest import find_contest, require_bins
 from senone.corpus.synthesis import explicit_sizes, make_corpus
-from senone.frames import FrameStore, open_store
+from senone.frames import FrameStore
+from senone.preparation import open_store
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Forward-backward and Viterbi on one core: milliseconds an utterance of six seconds."""
+"""Decoding on one core: milliseconds an utterance of six seconds."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -7,11 +7,13 @@ import numpy as np
 import torch
 
 from senone.benchmarks.figure import Figure, interleave, one_thread, ratio
-from senone.benchmarks.synthetic import CLASSES, random_store, spoken_chain
-from senone.decode import BATCH, StateChain, decode_marginals, decode_path
+from senone.benchmarks.synthetic import BINS, CLASSES, random_store, spoken_chain
+from senone.config import DecodeConfig
+from senone.decode import BATCH, Mixtures, StateChain, decode_marginals, decode_path
 
 FRAMES = 600
 GOAL = 2.0  # ms
+GAUSSIANS = DecodeConfig().gaussians
 
 
 def measure(quick: bool) -> Iterator[Figure]:
@@ -20,15 +22,18 @@ def measure(quick: bool) -> Iterator[Figure]:
 
 
 def measure_decoders(utterances: int, frames: int, rounds: int) -> Iterator[Figure]:
-    """A batch of utterances by both, and the matrix products of forward-backward alone."""
-    chain, dense = spoken_chain(), StateChain.count(random_store(200_000))  # in noise all follow all
+    """A batch of utterances by both and by mixtures, and the matrix products of forward-backward alone."""
+    noise = random_store(200_000)
+    chain, dense, mixtures = spoken_chain(), StateChain.count(noise), Mixtures.fit(noise, GAUSSIANS)
+    heard = torch.randn(frames, BINS)
     generator = torch.Generator().manual_seed(0)
     scores = [3 * torch.randn(frames, CLASSES, generator=generator) for _ in range(utterances)]
     functions: dict[str, Callable[[], object]] = {
         "matrix products of forward-backward": matrix_products(utterances, frames),
         "forward-backward": lambda: decode_marginals(chain, scores),
         "Viterbi": lambda: decode_path(chain, scores),
-        "Viterbi, every transition seen": lambda: decode_path(dense, scores),
+        "Viterbi, every transition seen": lambda: decode_path(dense, scores),  # as in noise
+        f"likelihoods under {GAUSSIANS} Gaussians a state": lambda: [mixtures(heard) for _ in scores],
     }
     seconds = interleave(functions, rounds, clock=time.process_time)
     for name, times in seconds.items():

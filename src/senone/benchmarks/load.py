@@ -13,7 +13,7 @@ from senone.benchmarks.figure import Figure
 from senone.benchmarks.start import start_run
 from senone.benchmarks.synthetic import BINS, CLASSES
 from senone.corpus.contest import open_contest, write_utterances
-from senone.frames import open_store
+from senone.preparation import open_store
 
 CONTEST_UTTERANCES = 24_500  # 15.4 million frames, 2.5 GB
 

@@ -61,7 +61,7 @@ class DecodeConfig:
     prior_scale: float | None = None
     state_scale: float | None = None  # how much the states within a phoneme count, beside the phonemes
     mixture_scale: float | None = None
-    gaussians: int = 16  # of each state's mixture; 0: the network decides alone
+    gaussians: int = 8  # of each state's mixture; 0: the network decides alone
     smoothing: float = 1.0  # counts that are added to each state's transitions
 
     def __post_init__(self) -> None:

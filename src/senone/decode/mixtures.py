@@ -18,6 +18,7 @@ CEPSTRA = 13
 LOUDEST = 1e4  # log-mel; what is beyond is no sound, and its square must stay a number
 SIDE = 2  # frames before and after one that its slope is taken from
 FRAMES = 1_000_000  # of train that mixtures are fitted to, at most
+BLOCK = 1024  # frames whose likelihoods under each Gaussian are there at once
 ROUNDS = 8
 PER_GAUSSIAN = 50  # frames that a state must have for each
 WIDENING = 0.02  # of a state's variance, that each Gaussian gets beside its own
@@ -57,8 +58,10 @@ class Mixtures:
 
     def __call__(self, frames: torch.Tensor) -> torch.Tensor:
         """(T, F) log-mel frames of an utterance, their means taken away -> (T, K) log p(x_t|s)."""
-        joint = log_joint(cepstra(frames), *(part.flatten(0, 1) for part in vars(self).values()))  # (T, K*M)
-        return joint.unflatten(1, self.log_weights.shape).logsumexp(dim=2)
+        parts = [part.transpose(0, 1).flatten(0, 1) for part in vars(self).values()]  # M times the K states
+        shape = self.log_weights.T.shape
+        joints = (log_joint(block, *parts) for block in cepstra(frames).split(BLOCK))  # of (T, M*K)
+        return torch.cat([joint.unflatten(1, shape).logsumexp(dim=1) for joint in joints])
 
 
 def cepstra(frames: torch.Tensor) -> torch.Tensor:
@@ -114,8 +117,9 @@ def fit_mixture(
 def log_joint(
     values: torch.Tensor, log_weights: torch.Tensor, means: torch.Tensor, precisions: torch.Tensor
 ) -> torch.Tensor:
-    """(N, D) values, and M Gaussians -> (N, M) log p(m) p(x|m); the square is multiplied out, so that all is
-    two matrix products."""
+    """(N, D) values, and M Gaussians -> (N, M) log p(m) p(x|m): the square is multiplied out, so that all is
+    one matrix product."""
     constant = precisions.log().sum(dim=1) - means.shape[1] * math.log(2 * math.pi)
     constant = log_weights + 0.5 * (constant - (means.square() * precisions).sum(dim=1))
-    return constant + values @ (means * precisions).T - 0.5 * values.square() @ precisions.T
+    linear_and_square = torch.cat([means * precisions, -0.5 * precisions], dim=1)  # (M, 2D)
+    return torch.addmm(constant, torch.cat([values, values.square()], dim=1), linear_and_square.T)
