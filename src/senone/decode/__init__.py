@@ -42,7 +42,7 @@ CHAINS: dict[str, type[Chain]] = {
 # what is tried of each scale, in this order
 GRID = {
     "mixture": (0.0, 0.03, 0.1, 0.2, 0.3, 0.4),
-    "state": (0.1, 0.2, 0.35, 0.5, 0.7, 1.0),
+    "state": (1.0, 0.7, 0.5, 0.35, 0.2, 0.1),
     "acoustic": (0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.4),
     "prior": (0.0, 0.3, 0.6, 1.0),
 }
