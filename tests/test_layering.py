@@ -38,6 +38,7 @@ ROOMS = [
     "evaluate",
     "ensemble",
     "processes",
+    "progress",
     "train",
     "submission",
     "report",

@@ -25,10 +25,11 @@ from senone.frames import FrameStore
 from senone.models import build_model, describe_model
 from senone.phonemes import phoneme_names, states_per_group
 from senone.processes import Processes, joined, processes_here
+from senone.progress import Progress
 from senone.report import can_draw, plot_confusion, plot_curves, plot_utterance, write_report
 from senone.runlog import RunLog
 from senone.submission import hand_in
-from senone.train import Progress, Stopped, Trainer
+from senone.train import Stopped, Trainer
 
 # what may differ between a run and its continuation
 WHEREABOUTS = {"name", "runs", "submissions", "device", "corpus.root", "corpus.workers", "data.root",

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from senone.loss import IGNORED, frame_loss, teacher_loss
 from senone.models import FrameModel
 from senone.optim import build_optimiser, lr_at, set_lr
 from senone.processes import ALONE, Processes
+from senone.progress import Progress
 from senone.runlog import RunLog, bar_interval
 from senone.windows import OUTSIDE, chunk_order, epoch_order, gather, gather_stretches, mix_seed
 
@@ -33,30 +34,6 @@ SAVE_S = 600.0  # between two savings within an epoch
 
 class Stopped(Exception):
     """Somebody asked the run to stop; last.pt holds it."""
-
-
-@dataclass
-class Progress:
-    """How far a run is: whole epochs, batches and sums of the current one, and a record of each epoch."""
-
-    epoch: int = 0
-    batch: int = 0
-    loss_sum: float = 0.0
-    right: int = 0
-    frames: int = 0
-    seconds: float = 0.0
-    history: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def best_accuracy(self) -> float:
-        """The best dev accuracy so far, -1 before the first."""
-        return max((record["dev_accuracy"] for record in self.history), default=-1.0)
-
-    def is_over(self, settings: FitConfig) -> bool:
-        """All epochs are trained, or as many in a row as the patience lasts have brought nothing better."""
-        found = [record["dev_accuracy"] for record in self.history]
-        in_vain = len(found) - 1 - found.index(max(found)) if found else 0
-        return self.epoch >= settings.epochs or in_vain >= (settings.patience or math.inf)
 
 
 class Trainer:
