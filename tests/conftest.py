@@ -9,7 +9,9 @@ import torch
 
 os.environ["TQDM_DISABLE"] = "1"  # tqdm reads it when it is imported, in this process and in those it starts
 
-from senone.corpus.contest import write_utterances
+from senone.corpus.contest import open_contest, write_utterances
+from senone.frames import FrameStore
+from senone.preparation import open_store
 
 torch.set_num_threads(1)  # bit-for-bit comparisons, and no waiting for each other on a busy machine
 
@@ -73,3 +75,14 @@ def write_contest(folder: Path) -> Path:
         if split != "test":
             write_utterances(folder / f"{split}_labels.npy", labels)
     return folder
+
+
+def open_split(folder: Path, name: str = "train", **options: object) -> FrameStore:
+    """The store of a split, with little context and frames as they are in the files unless told otherwise."""
+    split = open_contest(folder)[name]
+    return open_store(split, folder / "stores", **{"context": 3, "normalise": "none", **options})  # type: ignore[arg-type]
+
+
+def raw(folder: Path, name: str) -> list[np.ndarray]:
+    """The frames of each utterance of a split, as numpy reads them."""
+    return list(np.load(folder / f"{name}.npy", allow_pickle=True))
