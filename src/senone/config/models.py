@@ -18,6 +18,11 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         require(0 <= self.context <= 500, "model.context", self.context, "0 to 500")
+        settings = vars(self)  # those below belong to several models, not to all
+        for key, choices in (("norm", NORMS), ("activation", ACTIVATIONS)):
+            require_choice(f"model.{key}", settings.get(key, choices[0]), choices)
+        dropout = settings.get("dropout", 0.0)
+        require(0 <= dropout < 1, "model.dropout", dropout, "0 up to but not 1")
 
 
 @dataclass
@@ -34,9 +39,6 @@ class MlpConfig(ModelConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(all(width >= 1 for width in self.widths), "model.widths", self.widths, "widths of 1 or more")
-        require_choice("model.norm", self.norm, NORMS)
-        require_choice("model.activation", self.activation, ACTIVATIONS)
-        require(0 <= self.dropout < 1, "model.dropout", self.dropout, "0 up to but not 1")
 
 
 @dataclass
@@ -64,9 +66,6 @@ class TdnnConfig(ModelConfig):
         )
         for key in ("width", "bottleneck"):
             require(getattr(self, key) >= 1, f"model.{key}", getattr(self, key), "1 or more")
-        require_choice("model.norm", self.norm, NORMS)
-        require_choice("model.activation", self.activation, ACTIVATIONS)
-        require(0 <= self.dropout < 1, "model.dropout", self.dropout, "0 up to but not 1")
 
 
 @dataclass
@@ -90,7 +89,6 @@ class BiLstmConfig(ModelConfig):
         require(fits, "model.stride", self.stride, f"1 up to but not model.context={self.context}")
         for key in ("width", "layers"):
             require(getattr(self, key) >= 1, f"model.{key}", getattr(self, key), "1 or more")
-        require(0 <= self.dropout < 1, "model.dropout", self.dropout, "0 up to but not 1")
 
 
 @dataclass
@@ -109,7 +107,8 @@ class ConformerConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_splice(self.splice, self.context)
+        fits = 0 <= self.splice <= self.context
+        require(fits, "model.splice", self.splice, f"0 to model.context={self.context}")
         for key in ("blocks", "heads", "reach"):
             require(getattr(self, key) >= 1, f"model.{key}", getattr(self, key), "1 or more")
         whole = self.width >= 1 and self.width % (2 * self.heads) == 0
@@ -117,8 +116,3 @@ class ConformerConfig(ModelConfig):
         require(
             self.kernel >= 1 and self.kernel % 2 == 1, "model.kernel", self.kernel, "an odd number of frames"
         )
-        require(0 <= self.dropout < 1, "model.dropout", self.dropout, "0 up to but not 1")
-
-
-def _require_splice(splice: int, context: int) -> None:
-    require(0 <= splice <= context, "model.splice", splice, f"0 to model.context={context}")
