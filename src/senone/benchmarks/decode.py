@@ -32,7 +32,7 @@ def measure_decoders(utterances: int, frames: int, rounds: int) -> Iterator[Figu
         "matrix products of forward-backward": matrix_products(utterances, frames),
         "forward-backward": lambda: decode_marginals(chain, scores),
         "Viterbi": lambda: decode_path(chain, scores),
-        "Viterbi, every transition seen": lambda: decode_path(dense, scores),  # as in noise
+        "Viterbi, every transition seen": lambda: decode_path(dense, scores),  # in noise all follow all
         f"likelihoods under {GAUSSIANS} Gaussians a state": lambda: [mixtures(heard) for _ in scores],
     }
     seconds = interleave(functions, rounds, clock=time.process_time)

@@ -163,6 +163,8 @@ def fit_decoder(
     asked = {name: getattr(settings, f"{name}_scale") for name in GRID}
     if not settings.gaussians:
         asked["mixture"] = 0.0
+    if asked["state"] is None and states_per_group(train.num_classes) == 1:
+        asked["state"] = 1.0  # a phoneme's only state is certain, whatever it counts
     grid = {name: values if asked[name] is None else (asked[name],) for name, values in GRID.items()}
     mixtures = Mixtures.fit(train, settings.gaussians) if settings.gaussians else None
     quick = "forward_backward" if settings.name == "trigram" else settings.name

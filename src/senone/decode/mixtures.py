@@ -60,7 +60,8 @@ class Mixtures:
         """(T, F) log-mel frames of an utterance, their means taken away -> (T, K) log p(x_t|s)."""
         parts = [part.transpose(0, 1).flatten(0, 1) for part in vars(self).values()]  # M times the K states
         shape = self.log_weights.T.shape
-        joints = (log_joint(block, *parts) for block in cepstra(frames).split(BLOCK))  # of (T, M*K)
+        blocks = map(with_squares, cepstra(frames).split(BLOCK))
+        joints = (log_joint(block, *parts) for block in blocks)  # of (T, M*K)
         return torch.cat([joint.unflatten(1, shape).logsumexp(dim=1) for joint in joints])
 
 
@@ -103,23 +104,27 @@ def fit_mixture(
     means = values[torch.randperm(len(values), generator=generator)[:count]]
     precisions = (1 / own).expand(count, -1)
     log_weights = torch.full((count,), -math.log(count))
-    squares = values.square()
+    both = with_squares(values)
     for _ in range(ROUNDS):
-        shares = log_joint(values, log_weights, means, precisions).softmax(dim=1)  # (N, M)
+        shares = log_joint(both, log_weights, means, precisions).softmax(dim=1)  # (N, M)
         total = shares.sum(dim=0) + 1e-3  # (M,)
-        means = shares.T @ values / total[:, None]
-        spread = (shares.T @ squares / total[:, None] - means.square()).clamp(min=0)
-        precisions = 1 / (spread + WIDENING * own)
+        means, squares = (shares.T @ both / total[:, None]).chunk(2, dim=1)
+        precisions = 1 / ((squares - means.square()).clamp(min=0) + WIDENING * own)
         log_weights = (total / total.sum()).log()
     return log_weights, means, precisions
 
 
+def with_squares(values: torch.Tensor) -> torch.Tensor:
+    """(N, D) -> (N, 2D)."""
+    return torch.cat([values, values.square()], dim=1)
+
+
 def log_joint(
-    values: torch.Tensor, log_weights: torch.Tensor, means: torch.Tensor, precisions: torch.Tensor
+    both: torch.Tensor, log_weights: torch.Tensor, means: torch.Tensor, precisions: torch.Tensor
 ) -> torch.Tensor:
-    """(N, D) values, and M Gaussians -> (N, M) log p(m) p(x|m): the square is multiplied out, so that all is
-    one matrix product."""
+    """(N, 2D) values ``with_squares``, and M Gaussians -> (N, M) log p(m) p(x|m): the square is multiplied
+    out, so that all is one matrix product."""
     constant = precisions.log().sum(dim=1) - means.shape[1] * math.log(2 * math.pi)
     constant = log_weights + 0.5 * (constant - (means.square() * precisions).sum(dim=1))
     linear_and_square = torch.cat([means * precisions, -0.5 * precisions], dim=1)  # (M, 2D)
-    return torch.addmm(constant, torch.cat([values, values.square()], dim=1), linear_and_square.T)
+    return torch.addmm(constant, both, linear_and_square.T)
