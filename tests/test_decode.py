@@ -187,8 +187,7 @@ def test_the_likeliest_path_is_found_whatever_was_seen(name: str) -> None:
 def store_of(labels: list[list[int]], classes: int) -> FrameStore:
     offsets = torch.tensor([0, *np.cumsum([len(utterance) for utterance in labels])])
     flat = torch.tensor([label for utterance in labels for label in utterance], dtype=torch.uint8)
-    spreads = torch.ones(len(labels), 1)
-    return FrameStore(torch.zeros(len(flat), 1), offsets, torch.empty(0), spreads, flat, 0, classes, "")
+    return FrameStore.plain(torch.zeros(len(flat), 1), offsets, flat, 0, classes)
 
 
 def test_a_chain_is_counted_within_utterances() -> None:

@@ -1,5 +1,6 @@
 """Evaluation agrees with the plain definition, in any block size, and leaves the model as it was."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from senone import evaluate
 from senone.corpus.contest import open_contest
+from senone.decode import hear
 from senone.evaluate import block_logits, class_table, group_confusion, predict, score, utterance_logits
 from senone.frames import FrameStore
 from senone.models import FrameModel, build_model
@@ -103,15 +105,15 @@ def test_a_decoder_gets_all_utterances_in_file_order(
     counts: list[int] = []
     frames: list[torch.Tensor] = []
 
-    def decoder(batch: list[torch.Tensor], heard: list[torch.Tensor]) -> list[torch.Tensor]:
+    def decoder(batch: list[torch.Tensor], heard: Iterable[torch.Tensor]) -> list[torch.Tensor]:
         counts.append(len(batch))
         frames.extend(heard)
         return [logits.argmax(dim=1) for logits in batch]
 
     predicted = predict(utterance_logits(model, dev, CPU), dev, decoder)  # type: ignore[arg-type]
     assert counts == [2, 1]
-    for ours, index in zip(frames, range(3), strict=True):
-        assert torch.equal(ours, dev.centred(index))
+    for ours, expected in zip(frames, hear(dev, range(3)), strict=True):
+        assert torch.equal(ours, expected)
     np.testing.assert_array_equal(predicted, plain_logits(model.eval(), dev).argmax(1))
 
 

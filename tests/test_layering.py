@@ -22,6 +22,7 @@ ROOMS = [
     "handin",
     "corpus",
     "frames",
+    "speakers",
     "preparation",
     "windows",
     "dataset",

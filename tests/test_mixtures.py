@@ -1,6 +1,7 @@
 """Mixtures of Gaussians: cepstra, likelihoods, how they are fitted, and what they are good for."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,16 +11,15 @@ import torch
 
 from senone.checkpoint import load_checkpoint, save_checkpoint
 from senone.config import DecodeConfig
-from senone.decode import Decoder, Mixtures, fit_decoder
+from senone.decode import Decoder, Mixtures, fit_decoder, hear
 from senone.decode.mixtures import CEPSTRA, cepstra, fit_mixture
-from senone.frames import BANDS, FrameStore
+from senone.frames import FrameStore
 
 
 def store_of(utterances: list[torch.Tensor], labels: list[torch.Tensor], classes: int) -> FrameStore:
     offsets = torch.tensor([0, *np.cumsum([len(frames) for frames in utterances])])
     rows = torch.cat(utterances)
-    levels, spreads = torch.zeros(len(utterances), 2 * BANDS), torch.ones(len(utterances), rows.shape[1])
-    return FrameStore(rows, offsets, levels, spreads, torch.cat(labels), 0, classes, "")
+    return FrameStore.plain(rows, offsets, torch.cat(labels), 0, classes)
 
 
 @pytest.mark.parametrize(("frames", "bins"), [(30, 40), (3, 40), (1, 40), (20, 5)])
@@ -36,7 +36,6 @@ def test_cepstra_are_cosines_and_lines_through_five_frames(frames: int, bins: in
             for row in x
         ]
     )
-    still -= still.mean(axis=0)
 
     def slopes(values: np.ndarray) -> np.ndarray:
         places = np.arange(frames)[:, None] + np.arange(-2, 3)
@@ -58,22 +57,23 @@ def test_likelihoods_are_those_of_mixtures_of_normals(block: int, monkeypatch: p
         torch.randn(classes, count, size, generator=generator),
         torch.rand(classes, count, size, generator=generator) + 0.5,
     )
-    frames = torch.randn(20, bins, generator=generator)
-    scores = mixtures(frames)
+    heard = torch.randn(20, size, generator=generator)
+    scores = mixtures(heard)
     for state in range(classes):
         normals = torch.distributions.Independent(
             torch.distributions.Normal(mixtures.means[state], mixtures.precisions[state].rsqrt()), 1
         )
         weights = torch.distributions.Categorical(logits=mixtures.log_weights[state])
-        expected = torch.distributions.MixtureSameFamily(weights, normals).log_prob(cepstra(frames))
+        expected = torch.distributions.MixtureSameFamily(weights, normals).log_prob(heard)
         torch.testing.assert_close(scores[:, state], expected, rtol=1e-4, atol=1e-3)
 
 
-def test_two_clouds_are_told_apart() -> None:
+def test_two_clouds_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("senone.decode.mixtures.ROUNDS", 30)
     generator = torch.Generator().manual_seed(0)
     values = torch.randn(3000, 2, generator=generator) * torch.tensor([0.5, 1.0])
     values[:1000] += torch.tensor([5.0, -3.0])
-    log_weights, means, precisions = fit_mixture(values, 2, values.var(dim=0), 0)
+    log_weights, means, precisions = fit_mixture(values, 2, values.var(dim=0))
     near = means[:, 0].argsort()
     torch.testing.assert_close(log_weights[near].exp(), torch.tensor([2 / 3, 1 / 3]), rtol=0.02, atol=0)
     expected = torch.tensor([[0.0, 0.0], [5.0, -3.0]])
@@ -89,7 +89,7 @@ def test_more_rounds_never_make_the_data_less_likely(monkeypatch: pytest.MonkeyP
     found = []
     for rounds in range(8):
         monkeypatch.setattr("senone.decode.mixtures.ROUNDS", rounds)
-        log_weights, means, precisions = fit_mixture(values, 8, values.var(dim=0), 0)
+        log_weights, means, precisions = fit_mixture(values, 8, values.var(dim=0))
         normals = torch.distributions.Independent(
             torch.distributions.Normal(means, precisions.clamp(max=1e12).rsqrt()), 1
         )
@@ -103,7 +103,7 @@ def test_more_rounds_never_make_the_data_less_likely(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("count", [0, 1, 2, 49, 99, 100])
 def test_a_state_of_few_frames_gets_few_gaussians_and_no_narrow_ones(count: int) -> None:
     values = torch.randn(count, 3, generator=torch.Generator().manual_seed(0))
-    log_weights, means, precisions = fit_mixture(values, 4, torch.ones(3), 0)
+    log_weights, means, precisions = fit_mixture(values, 4, torch.ones(3))
     assert len(log_weights) == len(means) == len(precisions) == max(1, count // 50)
     torch.testing.assert_close(log_weights.exp().sum(), torch.tensor(1.0))
     assert means.isfinite().all()
@@ -125,6 +125,11 @@ def aligned_speech(seed: int, utterances: int) -> tuple[list[torch.Tensor], list
     return frames, labels
 
 
+def heard_speech(seed: int, utterances: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    frames, labels = aligned_speech(seed, utterances)
+    return list(hear(store_of(frames, labels, 138), range(utterances))), labels
+
+
 def knows_phonemes_only(labels: list[torch.Tensor]) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(7)
     return [
@@ -137,7 +142,7 @@ def knows_phonemes_only(labels: list[torch.Tensor]) -> list[torch.Tensor]:
 @pytest.mark.parametrize("name", ["forward_backward", "viterbi", "trigram"])
 def test_mixtures_find_the_states_that_a_network_does_not_know(name: str, tmp_path: Path) -> None:
     train = store_of(*aligned_speech(0, 60), 138)
-    heard, labels = aligned_speech(1, 8)
+    heard, labels = heard_speech(1, 8)
     logits = knows_phonemes_only(labels)
     accuracy = {}
     for gaussians in (0, 4):
@@ -163,7 +168,11 @@ def test_mixtures_that_say_nothing_are_left_out() -> None:
     silent = [torch.zeros_like(x) for x in frames]
     train = store_of(silent, labels, 138)
     decoder = fit_decoder(
-        DecodeConfig(name="forward_backward"), train, knows_phonemes_only(labels), labels, silent
+        DecodeConfig(name="forward_backward"),
+        train,
+        knows_phonemes_only(labels),
+        labels,
+        hear(train, range(6)),
     )
     assert decoder is not None
     assert decoder.mixtures is None
@@ -172,10 +181,8 @@ def test_mixtures_that_say_nothing_are_left_out() -> None:
 
 def test_a_scale_that_is_given_is_kept_and_needs_its_mixtures() -> None:
     frames, labels = aligned_speech(0, 6)
-    settings = DecodeConfig(name="forward_backward", mixture_scale=0.15)
-    decoder = fit_decoder(
-        settings, store_of(frames, labels, 138), knows_phonemes_only(labels), labels, frames
-    )
+    settings, train = DecodeConfig(name="forward_backward", mixture_scale=0.15), store_of(frames, labels, 138)
+    decoder = fit_decoder(settings, train, knows_phonemes_only(labels), labels, hear(train, range(6)))
     assert decoder is not None
     assert decoder.mixtures is not None
     assert decoder.scales.mixture == 0.15
@@ -190,18 +197,40 @@ def test_fitting_gives_the_same_again_and_wild_frames_stay_finite() -> None:
     mixtures, again = Mixtures.fit(train, 4), Mixtures.fit(train, 4)
     for ours, theirs in zip(vars(mixtures).values(), vars(again).values(), strict=True):
         assert torch.equal(ours, theirs)
-    for index in range(10):
-        assert mixtures(train.centred(index)).isfinite().all()
+    for heard in hear(train, range(10)):
+        assert mixtures(heard).isfinite().all()
 
 
-def test_a_large_store_is_fitted_on_utterances_from_all_over_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_store_is_fitted_on_speakers_from_all_over_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("senone.decode.mixtures.FRAMES", 500)
     frames, labels = aligned_speech(0, 12)
-    read = []
-    store = store_of(frames, labels, 138)
+    read: list[int] = []
+    store = replace(store_of(frames, labels, 138), speakers=torch.arange(12) // 2)
+    original = FrameStore.original
     monkeypatch.setattr(
-        FrameStore, "centred", lambda self, index: (read.append(index), self.utterance(index))[1]
+        FrameStore, "original", lambda self, index: (read.append(index), original(self, index))[1]
     )
     Mixtures.fit(store, 2)
-    assert read == list(range(0, 12, -(-store.num_frames // 500)))
-    assert 1 < len(read) < 12
+    every = -(-store.num_frames // 500)
+    assert read == [index for index in range(12) if index // 2 % every == 0]
+    assert 2 < len(read) < 12
+
+
+def test_what_is_heard_has_mean_0_and_variance_1_over_each_speaker() -> None:
+    frames, labels = aligned_speech(0, 5)
+    frames = [3 * x + index for index, x in enumerate(frames)]
+    store = replace(store_of(frames, labels, 138), speakers=torch.tensor([0, 0, 1, 1, 1]))
+    heard = list(hear(store, range(5)))
+    for members in ([0, 1], [2, 3, 4]):
+        plain = torch.cat([cepstra(frames[index]) for index in members])
+        expected = (plain - plain.mean(dim=0)) / plain.std(dim=0, correction=0)
+        ours = torch.cat([heard[index] for index in members])
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+    some = [1, 4, 2]  # of the others is known what they are normalised by
+    for ours, index in zip(hear(store, some), some, strict=True):
+        assert torch.equal(ours, heard[index])
+
+
+def test_a_bin_that_never_changes_is_heard_as_nothing() -> None:
+    (heard,) = hear(store_of([torch.full((9, 5), 2.0)], [torch.zeros(9)], 2), [0])
+    torch.testing.assert_close(heard, torch.zeros(9, 15), rtol=0, atol=1e-2)

@@ -1,5 +1,7 @@
 """Models: one interface for windows and for whole stretches, chosen by name."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -150,8 +152,7 @@ def store_of_frames(frames: torch.Tensor, cut: int) -> FrameStore:
     """Two utterances, one guard row around each that says nothing of them."""
     guards = torch.full((1, frames.shape[1]), 1e6)
     rows = torch.cat([guards, frames[:cut], guards, guards, frames[cut:], guards])
-    levels, spreads = torch.zeros(2, 2 * BANDS), torch.ones(2, frames.shape[1])
-    return FrameStore(rows, torch.tensor([0, cut, len(frames)]), levels, spreads, None, 1, 7, "")
+    return FrameStore.plain(rows, torch.tensor([0, cut, len(frames)]), None, 1, 7)
 
 
 def test_a_rotation_turns_frames_onto_their_principal_axes() -> None:
@@ -225,13 +226,12 @@ def test_levels_are_counted_in_spreads_of_the_usual_utterances_whatever_a_wild_o
     torch.manual_seed(0)
     levels = torch.randn(500, 2 * BANDS) * torch.arange(1, 9) + 100
     levels[::50] = 1e9
-    offsets = torch.arange(501)
     module = Surroundings(4)
-    spreads = torch.ones(500, 2)
-    module.fit(FrameStore(torch.zeros(1500, 2), offsets, levels, spreads, None, 1, 7, ""))
+    store = FrameStore.plain(torch.zeros(1500, 2), torch.arange(501), None, 1, 7)
+    module.fit(replace(store, levels=levels))
     torch.testing.assert_close(module.centre, torch.full((8,), 100.0), rtol=0.02, atol=0)
     torch.testing.assert_close(module.scale, torch.arange(1, 9).float(), rtol=0.2, atol=0)
-    module.fit(FrameStore(torch.zeros(3, 2), torch.tensor([0, 1]), levels[:1], spreads[:1], None, 1, 7, ""))
+    module.fit(FrameStore.plain(torch.zeros(3, 2), torch.tensor([0, 1]), None, 1, 7))
     assert module(torch.zeros(1, SURROUNDINGS), 1).isfinite().all()  # one utterance has no spread
 
 

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from senone import preparation
 from senone.corpus.contest import write_utterances
 from senone.frames import BANDS
-from senone.preparation import normalise_utterance
+from senone.preparation import Moments, normalise_frames
 
 
 def normalised(frames: np.ndarray) -> np.ndarray:
-    return normalise_utterance(frames)[0]
+    moments = Moments.measure([frames])
+    return normalise_frames(frames, moments.means[0], moments.spreads[0])
 
 
 def test_a_clean_utterance_is_normalised_by_its_mean_and_variance() -> None:
@@ -79,7 +80,7 @@ def test_digital_silence_with_a_little_speech_keeps_the_speech() -> None:
 def test_normalising_leaves_its_input_alone(shape: tuple[int, int]) -> None:
     frames = np.random.default_rng(0).normal(5, 3, shape).astype(np.float32)
     before = frames.copy()
-    normalise_utterance(frames)
+    normalised(frames)
     np.testing.assert_array_equal(frames, before)
 
 
@@ -101,12 +102,68 @@ def test_levels_are_mean_and_spread_of_bands_before_normalising(contest_folder: 
 
 def test_levels_of_few_bins_and_of_wild_frames_are_sound() -> None:
     frames = np.random.default_rng(0).normal(5, 3, (1000, 2)).astype(np.float32)
-    _, levels, _ = normalise_utterance(frames)
+    (levels,) = Moments.measure([frames]).levels
     (first, second), spreads = frames.mean(0), frames.std(0)
     assert levels == pytest.approx([first, first, second, second, *np.repeat(spreads, 2)], rel=1e-3)
     wild = frames.copy()
     wild[::100] = 1e12
-    assert normalise_utterance(wild)[1] == pytest.approx(levels, rel=0.1)
+    assert Moments.measure([wild]).levels[0] == pytest.approx(levels, rel=0.1)
+
+
+def speakers_frames() -> list[np.ndarray]:
+    """Utterances of 8 bins of two speakers, two and one."""
+    generator = np.random.default_rng(0)
+    lengths, means, spreads = (30, 50, 40), (5, 7, -100), (1, 2, 30)
+    return [
+        (mean + spread * generator.uniform(-1, 1, (length, 8))).astype(np.float32)
+        for length, mean, spread in zip(lengths, means, spreads, strict=True)
+    ]
+
+
+def test_moments_of_a_speaker_are_those_of_all_his_frames() -> None:
+    first, second, other = speakers_frames()
+    pooled = Moments.measure([first, second, other]).pool(np.array([0, 0, 1]))
+    for index, frames in enumerate([np.concatenate([first, second])] * 2 + [other]):
+        np.testing.assert_allclose(pooled.means[index], frames.mean(0), rtol=1e-5)
+        np.testing.assert_allclose(pooled.spreads[index], frames.std(0), rtol=1e-5)
+        np.testing.assert_allclose(pooled.counts[index], len(frames))
+
+
+def test_a_drift_is_half_of_what_lies_between_the_means_of_both_halves() -> None:
+    frames = np.random.default_rng(0).normal(3, 1, (40, 4)).astype(np.float32)
+    expected = (frames[:20].mean(0) - frames[20:].mean(0)) / 2
+    np.testing.assert_allclose(Moments.measure([frames]).drifts[0], expected, atol=1e-5)
+    assert (Moments.measure([frames[:1]]).drifts == 0).all()
+
+
+def test_a_speakers_utterances_are_normalised_together(contest_folder: Path) -> None:
+    utterances = [*speakers_frames(), *raw(contest_folder, "train")[3:]]
+    labels = [np.zeros(len(frames), np.int64) for frames in utterances]
+    write_utterances(contest_folder / "train.npy", utterances)
+    write_utterances(contest_folder / "train_labels.npy", labels)
+    store = open_split(contest_folder, normalise="speaker", utterances_per_speaker=2)
+    assert store.speakers.tolist() == [0, 0, 1, 1, 2, 2]
+    for first in range(0, 6, 2):
+        both = np.concatenate(utterances[first : first + 2])
+        expected = (both - both.mean(0)) / both.std(0)
+        ours = torch.cat([store.utterance(first), store.utterance(first + 1)])
+        np.testing.assert_allclose(ours, expected, atol=1e-4)
+        bands = np.stack([both.mean(0), both.std(0)]).reshape(2, BANDS, -1).mean(2).flatten()
+        for index in (first, first + 1):
+            np.testing.assert_allclose(store.levels[index], bands, rtol=1e-4, atol=1e-4)
+    alone = open_split(contest_folder, normalise="utterance", utterances_per_speaker=2)
+    assert torch.equal(alone.speakers, store.speakers)  # mixtures hear by speaker all the same
+    np.testing.assert_allclose(alone.utterance(1).mean(0), np.zeros(8), atol=1e-5)
+
+
+def test_speakers_are_found_unless_told(contest_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(means: np.ndarray, drifts: np.ndarray) -> np.ndarray:
+        assert means.shape == drifts.shape == (6, 8)
+        return np.array([0, 1, 1, 1, 2, 2])
+
+    monkeypatch.setattr(preparation, "find_speakers", found)
+    assert open_split(contest_folder).speakers.tolist() == [0, 1, 1, 1, 2, 2]
+    assert open_split(contest_folder, utterances_per_speaker=4).speakers.tolist() == [0, 0, 0, 0, 1, 1]
 
 
 def test_a_cache_is_reopened_and_serves_nearby_contexts(contest_folder: Path) -> None:
@@ -120,7 +177,18 @@ def test_a_cache_is_reopened_and_serves_nearby_contexts(contest_folder: Path) ->
 
 
 @pytest.mark.parametrize(
-    "damage", ["cut", "no label", "few levels", "few spreads", "foreign", "no json", "broken json"]
+    "damage",
+    [
+        "cut",
+        "no label",
+        "few levels",
+        "few means",
+        "few spreads",
+        "few speakers",
+        "foreign",
+        "no json",
+        "broken json",
+    ],
 )
 def test_a_half_written_or_foreign_cache_is_built_again(contest_folder: Path, damage: str) -> None:
     expected = open_split(contest_folder).rows.clone()
@@ -165,7 +233,9 @@ def test_two_runs_that_build_one_cache_share_the_first_that_is_done(
     assert len(list((contest_folder / "stores").iterdir())) == 1
 
 
-@pytest.mark.parametrize("change", [{"guard": "zero"}, {"normalise": "utterance"}, {"context": 40}])
+@pytest.mark.parametrize(
+    "change", [{"guard": "zero"}, {"normalise": "utterance"}, {"utterances_per_speaker": 2}, {"context": 40}]
+)
 def test_other_settings_make_another_cache(contest_folder: Path, change: dict[str, object]) -> None:
     before = open_split(contest_folder)
     after = open_split(contest_folder, **change)

@@ -94,8 +94,7 @@ def store_of(utterances: list[list[int]], classes: int) -> FrameStore:
     lengths = torch.tensor([0, *(len(labels) for labels in utterances)])
     labels = torch.tensor([label for labels in utterances for label in labels], dtype=torch.uint8)
     rows = torch.zeros(len(labels) + 2 * len(utterances), 1)
-    spreads = torch.ones(len(utterances), 1)
-    return FrameStore(rows, lengths.cumsum(0), torch.empty(0), spreads, labels, 1, classes, "")
+    return FrameStore.plain(rows, lengths.cumsum(0), labels, 1, classes)
 
 
 def test_what_is_counted_is_what_was_said() -> None:

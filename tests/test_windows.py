@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from senone.frames import BANDS, FrameStore
+from senone.frames import FrameStore
 from senone.windows import OUTSIDE, chunk_order, epoch_order, gather, gather_stretches, mix_seed
 
 
@@ -18,8 +18,7 @@ def store_of(lengths: list[int], bins: int, guard: int) -> FrameStore:
         values = (utterance + 1) * 1000 + torch.arange(length, dtype=torch.float32)
         rows.append(torch.nn.functional.pad(values, (guard, guard)))
     flat = torch.cat(rows)[:, None] + torch.zeros(bins)
-    levels, spreads = torch.zeros(len(lengths), 2 * BANDS), torch.ones(len(lengths), bins)
-    return FrameStore(flat, torch.tensor([0, *np.cumsum(lengths)]), levels, spreads, None, guard, 2, "")
+    return FrameStore.plain(flat, torch.tensor([0, *np.cumsum(lengths)]), None, guard, 2)
 
 
 @given(

@@ -46,6 +46,7 @@ def open_dataset(data: DataConfig, corpus: CorpusConfig, context: int, *, progre
             context=context,
             num_classes=num_classes,
             normalise=data.normalise,
+            utterances_per_speaker=data.utterances_per_speaker,
             guard=data.guard,
             on_bad=data.on_bad,
             progress=progress,

@@ -17,7 +17,7 @@ from senone.augment import Warped
 from senone.checkpoint import load_model
 from senone.config import CorpusConfig, DataConfig, DecodeConfig
 from senone.dataset import Dataset, open_dataset
-from senone.decode import Decoder, fit_decoder
+from senone.decode import Decoder, fit_decoder, hear
 from senone.device import choose_precision, place_store
 from senone.evaluate import utterance_logits
 from senone.models import FrameModel
@@ -110,7 +110,7 @@ class Ensemble:
         if settings.name == "argmax":
             return None
         chosen, labels = self._dev_utterances()
-        heard = [self.data.dev.centred(number) for number in chosen]
+        heard = hear(self.data.dev, chosen)
         return fit_decoder(settings, self.data.train, list(self.logits("dev", chosen)), labels, heard)
 
     def own_decoder(self) -> Decoder | None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from senone.decode import BATCH, Decoder
+from senone.decode import BATCH, Decoder, hear
 from senone.device import autocast
 from senone.frames import FrameStore
 from senone.models.blocks import FrameModel, fold_batchnorm
@@ -117,10 +117,9 @@ def predict(logits: Iterable[torch.Tensor], store: FrameStore, decoder: Decoder 
     if decoder is None:
         return torch.cat([utterance.argmax(dim=1) for utterance in logits]).cpu().numpy()
     labels: list[torch.Tensor] = []
-    utterances = enumerate(logits)
-    while batch := list(islice(utterances, BATCH)):
-        numbers, said = zip(*batch, strict=True)
-        labels += decoder(said, [store.centred(number) for number in numbers])
+    utterances, heard = iter(logits), hear(store, range(store.num_utterances))
+    while said := list(islice(utterances, BATCH)):
+        labels += decoder(said, islice(heard, len(said)))
     return torch.cat(labels).numpy()
 
 

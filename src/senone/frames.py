@@ -16,24 +16,42 @@ import torch
 
 BANDS = 4  # of bins, whose levels an utterance is known by
 SURROUNDINGS = 2 * BANDS + 2  # numbers that tell where a frame stands
-WILD = 3.0  # times the usual spread of a bin; an utterance with more is measured in other units
+PER_UTTERANCE = ("speakers", "levels", "means", "spreads")
 
 
 @dataclass(frozen=True)
 class FrameStore:
-    """rows (R, F) float32; offsets (U+1), the first frame of each utterance; levels (U, 2*BANDS) float32,
-    mean and spread of its bands before it was normalised; spreads (U, F) float32, what its bins were divided
-    by, 1 where they were not; labels (N) integers or None; ``guard`` rows before
-    and after each utterance; K = ``num_classes``; a ``fingerprint`` of what it was made of."""
+    """rows (R, F) float32; offsets (U+1), the first frame of each utterance; speakers (U) int64, who speaks
+    it, in file order; levels (U, 2*BANDS) float32, mean and spread of its bands before it was normalised, or
+    of its speaker's; means and spreads (U, F) float32, what was taken from its bins and what they were
+    divided by, 0 and 1 where nothing was; labels (N) integers or None; ``guard`` rows before and after each
+    utterance; K = ``num_classes``; a ``fingerprint`` of what it was made of."""
 
     rows: torch.Tensor
     offsets: torch.Tensor
+    speakers: torch.Tensor
     levels: torch.Tensor
+    means: torch.Tensor
     spreads: torch.Tensor
     labels: torch.Tensor | None
     guard: int
     num_classes: int
     fingerprint: str
+
+    @classmethod
+    def plain(
+        cls,
+        rows: torch.Tensor,
+        offsets: torch.Tensor,
+        labels: torch.Tensor | None,
+        guard: int,
+        num_classes: int,
+    ) -> "FrameStore":
+        """Frames as they are, each utterance its own speaker's, of whose level nothing is known."""
+        utterances, bins = len(offsets) - 1, rows.shape[1]
+        speakers, means = torch.arange(utterances), torch.zeros(utterances, bins)
+        levels, spreads = torch.zeros(utterances, 2 * BANDS), torch.ones(utterances, bins)
+        return cls(rows, offsets, speakers, levels, means, spreads, labels, guard, num_classes, "")
 
     @property
     def num_utterances(self) -> int:
@@ -78,14 +96,9 @@ class FrameStore:
         shift = self.guard * (2 * index + 1)
         return self.rows[first + shift - context : end + shift + context]
 
-    def centred(self, index: int) -> torch.Tensor:
-        """The (T, F) frames of an utterance in the units that they came in, a constant of each bin away."""
-        return self.utterance(index) * self.spreads[index].minimum(WILD * self._usual_spread)
-
-    @cached_property
-    def _usual_spread(self) -> torch.Tensor:
-        """(F,)"""
-        return self.spreads.median(dim=0).values
+    def original(self, index: int) -> torch.Tensor:
+        """The (T, F) frames of an utterance as they came, but for wild values that normalising clipped."""
+        return torch.addcmul(self.means[index], self.utterance(index), self.spreads[index])
 
     def utterance_labels(self, index: int) -> torch.Tensor:
         """The (T,) labels of an utterance."""
@@ -95,5 +108,5 @@ class FrameStore:
     def to(self, device: torch.device) -> "FrameStore":
         """The same store with all its tensors on a device."""
         labels = None if self.labels is None else self.labels.to(device)
-        parts = {name: getattr(self, name).to(device) for name in ("rows", "offsets", "levels", "spreads")}
+        parts = {name: getattr(self, name).to(device) for name in ("rows", "offsets", *PER_UTTERANCE)}
         return replace(self, labels=labels, **parts)

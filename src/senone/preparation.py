@@ -4,8 +4,9 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,48 +17,87 @@ from tqdm import tqdm
 
 from senone.corpus.contest import ContestSplit
 from senone.frames import BANDS, FrameStore
+from senone.speakers import find_speakers
 
 CLIP = 10.0  # standard deviations; what is further out is no speech
-FORMAT = 3  # of the cache: raise it when what is stored for the same inputs changes
+FORMAT = 4  # of the cache: raise it when what is stored for the same inputs changes
 
 
-def normalise_utterance(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(T, F) -> (T, F) float32: each bin to mean 0, variance 1 over the utterance, whatever outliers it has;
-    and what this takes away: (2*BANDS,) float32 levels, mean and spread over each band's bins, and the (F,)
-    float32 spread of each bin.
+@dataclass(frozen=True)
+class Moments:
+    """What is measured of each bin of U utterances, (U, F): how many values count, their mean and variance,
+    and half of how far the means of an utterance's halves lie apart."""
 
-    Values further from a bin's 5 to 95 % range than that range is wide (4.9 standard deviations from the mean
-    if the bin is normal) count neither for mean nor for variance, and are clipped. Up to 5 % of wild frames a
-    side then do no harm, and an utterance without any is normalised by its plain mean and variance.
-    """
-    bins = np.array(frames.T, order="C")  # (F, T), a copy even where one of them is 1
-    count = bins.shape[1]
-    low_rank, high_rank = int(0.05 * (count - 1)), int(np.ceil(0.95 * (count - 1)))
+    counts: np.ndarray
+    means: np.ndarray
+    variances: np.ndarray
+    drifts: np.ndarray
+
+    @classmethod
+    def measure(cls, utterances: Iterable[np.ndarray]) -> "Moments":
+        """Of U times (T, F) frames. Values further from a bin's 5 to 95 % range than that range is wide (4.9
+        standard deviations from the mean if the bin is normal) do not count: up to 5 % of wild frames a side
+        do no harm, and an utterance without any has its plain mean and variance."""
+        measured = map(_measure, utterances)
+        return cls(*(np.stack(values) for values in zip(*measured, strict=True)))
+
+    def pool(self, speakers: np.ndarray) -> "Moments":
+        """With (U,) speakers: of each speaker's values, for each of the utterances."""
+        starts = np.flatnonzero(np.diff(speakers, prepend=-1))
+        counts = np.add.reduceat(self.counts, starts)
+        means = np.add.reduceat(self.counts * self.means, starts) / counts
+        squares = self.variances + np.square(self.means - means[speakers])
+        variances = np.add.reduceat(self.counts * squares, starts) / counts
+        return replace(self, counts=counts[speakers], means=means[speakers], variances=variances[speakers])
+
+    @property
+    def spreads(self) -> np.ndarray:
+        """(U, F) standard deviations, 0 of a bin that is constant."""
+        spreads = np.sqrt(self.variances)
+        return np.where(spreads <= 1e-6 * np.abs(self.means), 0, spreads)
+
+    @property
+    def levels(self) -> np.ndarray:
+        """(U, 2*BANDS), mean and spread over each band's bins, as many as can be and at least one."""
+        bins = self.means.shape[1]
+        edges = np.arange(BANDS + 1) * bins // BANDS
+        bands = [slice(low, max(high, low + 1)) for low, high in pairwise(edges)]
+        means = [values[:, band].mean(axis=1) for values in (self.means, self.spreads) for band in bands]
+        return np.stack(means, axis=1)
+
+
+def _measure(frames: np.ndarray) -> tuple[np.ndarray, ...]:
+    """(T, F) of one utterance -> (F,) float64 count, mean, variance and drift."""
+    bins = np.array(frames.T, np.float32, order="C")  # (F, T)
+    total = bins.shape[1]
     ranked = np.sort(bins, axis=1)  # in vectors: three times faster than a partition at two ranks
-    low, high = ranked[:, low_rank, None], ranked[:, high_rank, None]
+    low = ranked[:, int(0.05 * (total - 1)), None]
+    high = ranked[:, int(np.ceil(0.95 * (total - 1))), None]
     width = high - low
     width[width <= 1e-6 * np.abs(high)] = np.inf  # more than 90 % of one value: every other one is news
     low, high = low - width, high + width
     inside: Any = True  # almost always, and then the sums need no mask
+    count = np.full(len(bins), float(total))
     if (ranked[:, :1] < low).any() or (ranked[:, -1:] > high).any():
         inside = (bins >= low) & (bins <= high)
-        np.clip(bins, low, high, out=bins)
-    mean = bins.mean(axis=1, dtype=np.float64, keepdims=True, where=inside)
-    deviations = bins - mean
-    spread = np.sqrt(np.square(deviations, out=deviations).mean(axis=1, keepdims=True, where=inside))
-    levels = np.concatenate([_band_means(mean), _band_means(spread)]).astype(np.float32)
-    spread[spread <= 1e-6 * np.abs(mean)] = np.inf  # a constant bin says nothing: it becomes 0
-    bins -= mean.astype(np.float32)
-    bins *= (1 / spread).astype(np.float32)
-    spread[np.isinf(spread)] = 0
-    return np.clip(bins, -CLIP, CLIP, out=bins).T, levels, spread[:, 0].astype(np.float32)
+        bins[~inside] = 0  # not to be squared, however large
+        count = inside.sum(axis=1, dtype=np.float64)
+    mean = bins.sum(axis=1, dtype=np.float64) / count
+    bins -= mean[:, None].astype(np.float32)
+    np.multiply(bins, inside, out=bins)
+    half = (total + 1) // 2
+    drift = bins[:, :half].sum(axis=1, dtype=np.float64) / half
+    variance = np.square(bins, out=bins).sum(axis=1, dtype=np.float64) / count
+    return count, mean, variance, drift
 
 
-def _band_means(values: np.ndarray) -> np.ndarray:
-    """(F, 1) -> (BANDS,) means over as many bins each as can be, at least one."""
-    bins = len(values)
-    edges = np.arange(BANDS + 1) * bins // BANDS
-    return np.array([values[low : max(high, low + 1)].mean() for low, high in pairwise(edges)])
+def normalise_frames(frames: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """(T, F) frames, (F,) mean and spread -> (T, F) float32, at most CLIP from 0; a bin without spread says
+    nothing and becomes 0."""
+    scale = np.divide(1, spread, out=np.zeros_like(spread), where=spread > 0)
+    with np.errstate(over="ignore"):  # what is that far off is clipped
+        normalised = (frames - mean.astype(np.float32)) * scale.astype(np.float32)
+    return np.clip(normalised, -CLIP, CLIP, out=normalised)
 
 
 def open_store(
@@ -66,12 +106,17 @@ def open_store(
     *,
     context: int,
     num_classes: int | None = None,
-    normalise: str = "utterance",
+    normalise: str = "speaker",
+    utterances_per_speaker: int | None = None,
     guard: str = "edge",
     on_bad: str = "refuse",
     progress: bool = False,
 ) -> FrameStore:
     """The store of a split, memory-mapped from the cache, where it is built first if it is not there yet.
+
+    Each bin becomes 0 in the mean, with variance 1, over all utterances of a speaker, or over each utterance
+    alone, or frames stay as they are. Speakers are found by how they sound (``find_speakers``), unless it is
+    known that each has the same number of utterances, one after the other.
 
     A cache is known by a fingerprint of the files (name, size, time, head and tail) and of how they are
     prepared; one that is half-written, damaged or somebody else's is built again. K is ``num_classes``, or
@@ -84,6 +129,7 @@ def open_store(
         "guard": -(-max(context, 1) // 16) * 16,  # rounded up: a cache serves nearby contexts too
         "edge": guard,
         "normalise": normalise,
+        "utterances_per_speaker": utterances_per_speaker,
         "on_bad": on_bad,
         "num_classes": num_classes,
         "files": [_fingerprint_file(path) for path in split.paths],
@@ -123,8 +169,14 @@ def _map_store(folder: Path, key: str) -> FrameStore | None:
     try:
         about = json.loads((folder / "store.json").read_text())
         lengths = np.fromfile(folder / "lengths.bin", np.int64)
-        levels = np.fromfile(folder / "levels.bin", np.float32).reshape(len(lengths), 2 * BANDS)
-        spreads = np.fromfile(folder / "spreads.bin", np.float32).reshape(len(lengths), about["bins"])
+        speakers = torch.from_numpy(np.fromfile(folder / "speakers.bin", np.int64))
+        widths = {"levels": 2 * BANDS, "means": about["bins"], "spreads": about["bins"]}
+        known = {
+            name: torch.from_numpy(
+                np.fromfile(folder / f"{name}.bin", np.float32).reshape(len(lengths), width)
+            )
+            for name, width in widths.items()
+        }
         labels_type = {"uint8": torch.uint8, "int16": torch.int16, "none": None}[about["labels"]]
         guard, rows, bins = about["guard"], about["rows"], about["bins"]
         sizes = [(folder / name).stat().st_size for name in ("rows.bin", "labels.bin")]
@@ -132,7 +184,8 @@ def _map_store(folder: Path, key: str) -> FrameStore | None:
         return None
     frames = int(lengths.sum())
     label_bytes = frames * labels_type.itemsize if labels_type else 0
-    whole = rows == frames + 2 * guard * len(lengths) and sizes == [rows * bins * 4, label_bytes]
+    whole = len(speakers) == len(lengths)
+    whole &= rows == frames + 2 * guard * len(lengths) and sizes == [rows * bins * 4, label_bytes]
     if about.get("key") != key or not whole:
         return None
     mapped = torch.from_file(str(folder / "rows.bin"), size=rows * bins, dtype=torch.float32)
@@ -143,52 +196,71 @@ def _map_store(folder: Path, key: str) -> FrameStore | None:
     return FrameStore(
         mapped.view(rows, bins),
         offsets,
-        torch.from_numpy(levels),
-        torch.from_numpy(spreads),
-        labels,
-        guard,
-        about["num_classes"],
-        key,
+        speakers,
+        labels=labels,
+        guard=guard,
+        num_classes=about["num_classes"],
+        fingerprint=key,
+        **known,
     )
 
 
 def _build_store(
     split: ContestSplit, folder: Path, settings: dict[str, Any], key: str, *, progress: bool
 ) -> None:
-    """Stream the utterances of a split into a folder's files; store.json, written last, makes it whole."""
-    guard, edge = settings["guard"], settings["edge"] == "edge"
-    lengths, levels, spreads, rows, largest = [], [], [], 0, -1
-    with (folder / "rows.bin").open("wb") as rows_file, (folder / "labels.bin").open("wb") as labels_file:
-        utterances = tqdm(
+    """Read the utterances of a split twice, to measure them and to write them, normalised, into a folder's
+    files; store.json, written last, makes it whole."""
+
+    def read(doing: str) -> Iterable[tuple[np.ndarray, np.ndarray | None]]:
+        return tqdm(
             _read_checked(split, settings["num_classes"], settings["on_bad"]),
-            f"preparing {split.name}",
+            f"{doing} {split.name}",
             total=len(split.frames),
             unit=" utterances",
             disable=None if progress else True,  # None: only for eyes, not in a log file
         )
-        wide = settings["num_classes"] is None or settings["num_classes"] > 256
-        for frames, labels in utterances:
-            normalised, level, spread = normalise_utterance(frames)
-            if settings["normalise"] == "utterance":
-                frames = normalised
-            else:
-                spread = np.ones_like(spread)
+
+    lengths, largest = [], -1
+
+    def frames_alone() -> Iterator[np.ndarray]:
+        nonlocal largest
+        for frames, labels in read("measuring"):
+            lengths.append(len(frames))
+            if labels is not None:
+                largest = max(largest, int(labels.max()))
+            yield frames
+
+    moments = Moments.measure(frames_alone())
+    if not lengths:
+        raise ValueError(f"{split.frames_path.name}: no utterance has a frame left")
+    number = settings["utterances_per_speaker"]
+    if number is None:
+        speakers = find_speakers(moments.means, moments.drifts)
+    else:
+        speakers = np.arange(len(lengths)) // number
+    if settings["normalise"] == "speaker":
+        moments = moments.pool(speakers)
+    means, spreads = moments.means, moments.spreads
+    if settings["normalise"] == "none":
+        means, spreads = np.zeros_like(means), np.ones_like(spreads)
+    guard, edge = settings["guard"], settings["edge"] == "edge"
+    wide = settings["num_classes"] is None or settings["num_classes"] > 256
+    rows = 0
+    with (folder / "rows.bin").open("wb") as rows_file, (folder / "labels.bin").open("wb") as labels_file:
+        for index, (frames, labels) in enumerate(read("preparing")):
+            if settings["normalise"] != "none":
+                frames = normalise_frames(frames, means[index], spreads[index])
             padded = np.empty((len(frames) + 2 * guard, frames.shape[1]), "<f4")
             padded[:guard], padded[-guard:] = (frames[0], frames[-1]) if edge else (0, 0)
             padded[guard:-guard] = frames
             padded.tofile(rows_file)
             rows += len(padded)
-            lengths.append(len(frames))
-            levels.append(level)
-            spreads.append(spread)
             if labels is not None:
                 labels.astype("<i2" if wide else "u1").tofile(labels_file)
-                largest = max(largest, int(labels.max()))
-    if not lengths:
-        raise ValueError(f"{split.frames_path.name}: no utterance has a frame left")
     np.array(lengths, np.int64).tofile(folder / "lengths.bin")
-    np.array(levels, np.float32).tofile(folder / "levels.bin")
-    np.array(spreads, np.float32).tofile(folder / "spreads.bin")
+    speakers.astype(np.int64).tofile(folder / "speakers.bin")
+    for name, values in (("levels", moments.levels), ("means", means), ("spreads", spreads)):
+        values.astype(np.float32).tofile(folder / f"{name}.bin")
     about = {
         "key": key,
         "settings": settings,

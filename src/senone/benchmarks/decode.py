@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from senone.benchmarks.figure import Figure, interleave, one_thread, ratio
-from senone.benchmarks.synthetic import BINS, CLASSES, random_store, spoken_chain
+from senone.benchmarks.synthetic import CLASSES, random_store, spoken_chain
 from senone.config import DecodeConfig
-from senone.decode import BATCH, Mixtures, StateChain, decode_marginals, decode_path
+from senone.decode import BATCH, Mixtures, StateChain, decode_marginals, decode_path, hear
 
 FRAMES = 600
 GOAL = 2.0  # ms
@@ -25,7 +25,7 @@ def measure_decoders(utterances: int, frames: int, rounds: int) -> Iterator[Figu
     """A batch of utterances by both and by mixtures, and the matrix products of forward-backward alone."""
     noise = random_store(200_000)
     chain, dense, mixtures = spoken_chain(), StateChain.count(noise), Mixtures.fit(noise, GAUSSIANS)
-    heard = torch.randn(frames, BINS)
+    spoken = random_store(utterances * frames, shortest=frames, longest=frames)
     generator = torch.Generator().manual_seed(0)
     scores = [3 * torch.randn(frames, CLASSES, generator=generator) for _ in range(utterances)]
     functions: dict[str, Callable[[], object]] = {
@@ -33,7 +33,9 @@ def measure_decoders(utterances: int, frames: int, rounds: int) -> Iterator[Figu
         "forward-backward": lambda: decode_marginals(chain, scores),
         "Viterbi": lambda: decode_path(chain, scores),
         "Viterbi, every transition seen": lambda: decode_path(dense, scores),  # in noise all follow all
-        f"likelihoods under {GAUSSIANS} Gaussians a state": lambda: [mixtures(heard) for _ in scores],
+        f"likelihoods under {GAUSSIANS} Gaussians a state": lambda: [
+            mixtures(heard) for heard in hear(spoken, range(utterances))
+        ],
     }
     seconds = interleave(functions, rounds, clock=time.process_time)
     for name, times in seconds.items():

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from senone.decode import StateChain
-from senone.frames import BANDS, FrameStore
+from senone.frames import FrameStore
 
 BINS, CLASSES = 40, 138
 
@@ -21,8 +21,7 @@ def random_store(num_frames: int, guard: int = 16, shortest: int = 200, longest:
     rows = noise.repeat(-(-values // len(noise)))[:values].view(-1, BINS)
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
     labels = torch.from_numpy(rng.integers(0, CLASSES, total, dtype=np.uint8))
-    levels, spreads = torch.zeros(count, 2 * BANDS), torch.ones(count, rows.shape[1])
-    return FrameStore(rows, offsets, levels, spreads, labels, guard, CLASSES, "noise")
+    return FrameStore.plain(rows, offsets, labels, guard, CLASSES)
 
 
 def spoken_chain() -> StateChain:
@@ -32,6 +31,5 @@ def spoken_chain() -> StateChain:
     states = (3 * phonemes[:, None] + np.arange(3)).flatten()
     labels = torch.from_numpy(np.repeat(states, rng.integers(1, 9, len(states))))
     offsets = torch.tensor([0, len(labels)])
-    none = torch.empty(1, 0)
-    store = FrameStore(torch.empty(len(labels), 0), offsets, none, none, labels, 0, CLASSES, "spoken")
+    store = FrameStore.plain(torch.empty(len(labels), 0), offsets, labels, 0, CLASSES)
     return StateChain.count(store)

@@ -34,7 +34,9 @@ class DataConfig:
     name: str = "made"  # made: synthesise the corpus if it is not there yet; contest: read root
     root: str | None = None  # folder of train.npy, train_labels.npy, dev.npy, dev_labels.npy, test.npy
     num_classes: int | None = None  # K; null: one more than the largest train label
-    normalise: str = "utterance"
+    normalise: str = "speaker"  # each bin's mean and variance over a speaker, an utterance, or none
+    # null: a speaker's are found by how neighbours in the file sound; 1: each utterance stands alone
+    utterances_per_speaker: int | None = None
     guard: str = "edge"  # what windows see beyond an utterance's ends
     on_bad: str = "refuse"  # NaN or infinite frames
     cache: str = "data/stores"
@@ -42,9 +44,11 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require_choice("data.name", self.name, ("made", "contest"))
-        require_choice("data.normalise", self.normalise, ("utterance", "none"))
+        require_choice("data.normalise", self.normalise, ("speaker", "utterance", "none"))
         require_choice("data.guard", self.guard, ("edge", "zero"))
         require_choice("data.on_bad", self.on_bad, ("refuse", "drop"))
         require(self.name != "contest" or bool(self.root), "data.root", self.root, "the contest's folder")
+        number = self.utterances_per_speaker
+        require(number is None or number >= 1, "data.utterances_per_speaker", number, "null, or 1 or more")
         classes = self.num_classes
         require(classes is None or 2 <= classes <= 65535, "data.num_classes", classes, "2 to 65535")

@@ -14,7 +14,7 @@ gives the likeliest path. A trigram is forward-backward over a chain that also r
 All run over a batch of utterances at once, frame by frame.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ import torch
 
 from senone.config import DecodeConfig
 from senone.decode.batches import BATCH
-from senone.decode.mixtures import Mixtures
+from senone.decode.mixtures import Mixtures, hear
 from senone.decode.state_chain import StateChain, decode_marginals, decode_path
 from senone.decode.trigram import PhonemeTrigram, decode_trigram
 from senone.frames import FrameStore
@@ -31,6 +31,7 @@ from senone.phonemes import states_per_group
 __all__ = [
     "BATCH", "CHAINS", "Decoder", "Evidence", "Mixtures", "PhonemeTrigram", "Scales", "StateChain",
     "choose_scales", "decode_marginals", "decode_path", "decode_trigram", "describe_decoder", "fit_decoder",
+    "hear",
 ]  # fmt: skip
 
 Chain = StateChain | PhonemeTrigram
@@ -41,8 +42,8 @@ CHAINS: dict[str, type[Chain]] = {
 }
 # what is tried of each scale, in this order
 GRID = {
-    "mixture": (0.0, 0.03, 0.1, 0.2, 0.3, 0.4),
-    "state": (1.0, 0.7, 0.5, 0.35, 0.2, 0.1),
+    "mixture": (0.0, 0.03, 0.1, 0.2, 0.3, 0.4, 0.6),
+    "state": (1.0, 0.7, 0.5, 0.35, 0.2, 0.1, 0.0),
     "acoustic": (0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.4),
     "prior": (0.0, 0.3, 0.6, 1.0),
 }
@@ -69,14 +70,14 @@ class Decoder:
     mixtures: Mixtures | None = None
 
     def __call__(
-        self, logits: Sequence[torch.Tensor], heard: Sequence[torch.Tensor] = ()
+        self, logits: Sequence[torch.Tensor], heard: Iterable[torch.Tensor] = ()
     ) -> list[torch.Tensor]:
         """U of (T, K) logits -> U of (T,) int64 states, on the CPU. What is constant over a frame's states
-        has no effect, so logits are as good as log posteriors. Mixtures need what was ``heard``: U of (T, F)
-        frames, as ``FrameStore.centred`` has them."""
+        has no effect, so logits are as good as log posteriors. Only mixtures ask what was ``heard``, U of
+        (T, D), and listen to as many as there are logits."""
         return self.decide(self.evidence(logits, heard))
 
-    def evidence(self, logits: Sequence[torch.Tensor], heard: Sequence[torch.Tensor]) -> list["Evidence"]:
+    def evidence(self, logits: Sequence[torch.Tensor], heard: Iterable[torch.Tensor]) -> list["Evidence"]:
         """What is known of each utterance, before anything is weighed."""
         device = torch.device("cpu") if logits[0].device.type == "mps" else logits[0].device  # has no float64
         if self.mixtures is None:
@@ -152,12 +153,12 @@ def fit_decoder(
     train: FrameStore,
     logits: Sequence[torch.Tensor],
     labels: Sequence[torch.Tensor],
-    heard: Sequence[torch.Tensor],
+    heard: Iterable[torch.Tensor],
 ) -> Decoder | None:
     """The decoder that is asked for, None for argmax: its chain and mixtures taken from train, its scales,
-    where they are not given, chosen by (T, K) logits, (T,) labels and (T, F) frames of U utterances of dev.
-    A trigram takes thirty times as long as forward-backward, which therefore chooses in its place; only what
-    mixtures and network count beside the trigram is tried again, on every other utterance."""
+    where they are not given, chosen by (T, K) logits, (T,) labels and what is heard, (T, D), of U utterances
+    of dev. A trigram takes thirty times as long as forward-backward, which therefore chooses in its place;
+    only what mixtures and network count beside the trigram is tried again, on every other utterance."""
     if settings.name == "argmax":
         return None
     asked = {name: getattr(settings, f"{name}_scale") for name in GRID}

@@ -6,29 +6,30 @@ mixtures, fitted to the labels, say that as the aligner did.
 """
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
 from senone.frames import FrameStore
-from senone.windows import mix_seed
 
 CEPSTRA = 13
 LOUDEST = 1e4  # log-mel; what is beyond is no sound, and its square must stay a number
 SIDE = 2  # frames before and after one that its slope is taken from
 FRAMES = 1_000_000  # of train that mixtures are fitted to, at most
 BLOCK = 1024  # frames whose likelihoods under each Gaussian are there at once
-ROUNDS = 8
+ROUNDS = 8  # of expectation and maximisation, after each split
+APART = 0.2  # standard deviations that a split puts on either side
 PER_GAUSSIAN = 50  # frames that a state must have for each
 WIDENING = 0.02  # of a state's variance, that each Gaussian gets beside its own
 
 
 @dataclass(frozen=True)
 class Mixtures:
-    """A mixture of M Gaussians with diagonal covariances for each of K states, over the D = 3C values of
-    ``cepstra``; float32: log_weights (K, M), means and precisions (K, M, D). What a state has no use for
-    has the weight 0."""
+    """A mixture of M Gaussians with diagonal covariances for each of K states, over D = 3C values that are
+    heard of each frame; float32: log_weights (K, M), means and precisions (K, M, D). What a state has no use
+    for has the weight 0."""
 
     log_weights: torch.Tensor
     means: torch.Tensor
@@ -36,11 +37,11 @@ class Mixtures:
 
     @classmethod
     def fit(cls, store: FrameStore, gaussians: int) -> "Mixtures":
-        """At most ``gaussians`` a state, to the labelled frames of utterances from all over a store. A state
+        """At most ``gaussians`` a state, to the labelled frames of speakers from all over a store. A state
         with few frames gets fewer, one without any the spread of all."""
         every = -(-store.num_frames // FRAMES)
-        utterances = range(0, store.num_utterances, every)
-        values = torch.cat([cepstra(store.centred(index)).cpu() for index in utterances])  # (N, D)
+        utterances = (store.speakers % every == 0).nonzero().flatten().tolist()
+        values = torch.cat([heard.cpu() for heard in hear(store, utterances)])  # (N, D)
         labels = torch.cat([store.utterance_labels(index).cpu().long() for index in utterances])
         all_precisions = 1 / values.var(dim=0, correction=0).clamp(min=1e-6)
         mixtures = cls(
@@ -51,29 +52,42 @@ class Mixtures:
         counts = torch.bincount(labels, minlength=store.num_classes).tolist()
         by_state = values[labels.argsort(stable=True)].split(counts)
         for state, frames in enumerate(by_state):
-            fitted = fit_mixture(frames, gaussians, 1 / all_precisions, mix_seed(state))
+            fitted = fit_mixture(frames, gaussians, 1 / all_precisions)
             for part, one in zip(vars(mixtures).values(), fitted, strict=True):
                 part[state, : len(one)] = one
         return mixtures
 
-    def __call__(self, frames: torch.Tensor) -> torch.Tensor:
-        """(T, F) log-mel frames of an utterance, their means taken away -> (T, K) log p(x_t|s)."""
+    def __call__(self, heard: torch.Tensor) -> torch.Tensor:
+        """(T, D) of an utterance -> (T, K) log p(x_t|s)."""
         parts = [part.transpose(0, 1).flatten(0, 1) for part in vars(self).values()]  # M times the K states
         shape = self.log_weights.T.shape
-        blocks = map(with_squares, cepstra(frames).split(BLOCK))
+        blocks = map(with_squares, heard.split(BLOCK))
         joints = (log_joint(block, *parts) for block in blocks)  # of (T, M*K)
         return torch.cat([joint.unflatten(1, shape).logsumexp(dim=1) for joint in joints])
 
 
+def hear(store: FrameStore, utterances: Iterable[int]) -> Iterator[torch.Tensor]:
+    """Yield what mixtures hear of each utterance of a store, (T, D): cepstra and slopes, with mean 0 and
+    variance 1 over all utterances of its speaker."""
+    speaker, values = None, {}
+    for index in utterances:
+        if store.speakers[index] != speaker:
+            speaker = store.speakers[index]
+            his = (store.speakers == speaker).nonzero().flatten().tolist()
+            values = dict(zip(his, map(cepstra, map(store.original, his)), strict=True))
+            variance, mean = torch.var_mean(torch.cat(list(values.values())), dim=0, correction=0)
+            scale = (variance + 1e-6).rsqrt()
+        yield (values[index] - mean) * scale
+
+
 def cepstra(frames: torch.Tensor) -> torch.Tensor:
     """(T, F) log-mel frames -> (T, 3C): their first C = CEPSTRA cosines (Davis & Mermelstein 1980, eq. 1),
-    less the utterance's mean, the slopes of these, and the slopes' slopes (the HTK Book 3.4, eq. 5.16)."""
+    the slopes of these, and the slopes' slopes (the HTK Book 3.4, eq. 5.16)."""
     bins = frames.shape[1]
     order = torch.arange(min(CEPSTRA, bins), device=frames.device)
     middle = torch.arange(bins, device=frames.device) + 0.5
     cosines = (math.pi / bins * middle[:, None] * order).cos() * math.sqrt(2 / bins)  # (F, C)
     still = frames.clamp(-LOUDEST, LOUDEST) @ cosines
-    still = still - still.mean(dim=0)
     slope = slopes(still)
     return torch.cat([still, slope, slopes(slope)], dim=1)
 
@@ -89,28 +103,33 @@ def slopes(values: torch.Tensor) -> torch.Tensor:
 
 
 def fit_mixture(
-    values: torch.Tensor, gaussians: int, variance: torch.Tensor, seed: int
+    values: torch.Tensor, gaussians: int, variance: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(N, D) values of one state -> (M,) log weights, (M, D) means and precisions of the mixture, found by
-    expectation and maximisation (Bishop 2006, section 9.2.2), from M values drawn by the ``seed``. The
-    (D,) ``variance`` of all states' values stands in where there are too few."""
+    expectation and maximisation (Bishop 2006, section 9.2.2), from one Gaussian that is split, and its
+    heaviest halves again, until there are M (the HTK Book 3.4, section 8.6). The (D,) ``variance`` of all
+    states' values stands in where there are too few."""
     count = max(1, min(gaussians, len(values) // PER_GAUSSIAN))
-    if count == 1:  # known at once, and sure enough even of no value
-        means = values.mean(dim=0, keepdim=True) if len(values) else torch.zeros(1, len(variance))
-        total = (values - means).square().sum(dim=0) + variance
-        return torch.zeros(1), means, ((len(values) + 1) / total)[None]
-    generator = torch.Generator().manual_seed(seed)
-    own = values.var(dim=0, correction=0) + 1e-3 * variance
-    means = values[torch.randperm(len(values), generator=generator)[:count]]
-    precisions = (1 / own).expand(count, -1)
-    log_weights = torch.full((count,), -math.log(count))
+    means = values.mean(dim=0, keepdim=True) if len(values) else torch.zeros(1, len(variance))
+    total = (values - means).square().sum(dim=0) + variance
+    precisions = ((len(values) + 1) / total)[None]
+    log_weights = torch.zeros(1)
+    own = 1 / precisions[0]
     both = with_squares(values)
-    for _ in range(ROUNDS):
-        shares = log_joint(both, log_weights, means, precisions).softmax(dim=1)  # (N, M)
-        total = shares.sum(dim=0) + 1e-3  # (M,)
-        means, squares = (shares.T @ both / total[:, None]).chunk(2, dim=1)
-        precisions = 1 / ((squares - means.square()).clamp(min=0) + WIDENING * own)
-        log_weights = (total / total.sum()).log()
+    while len(means) < count:
+        heaviest = log_weights.topk(min(count - len(means), len(means))).indices
+        step = APART * precisions[heaviest].rsqrt()
+        log_weights[heaviest] -= math.log(2)
+        halves = means[heaviest] + step
+        means[heaviest] -= step
+        means = torch.cat([means, halves])
+        precisions, log_weights = (torch.cat([x, x[heaviest]]) for x in (precisions, log_weights))
+        for _ in range(ROUNDS):
+            shares = log_joint(both, log_weights, means, precisions).softmax(dim=1)  # (N, M)
+            weights = shares.sum(dim=0) + 1e-3  # (M,)
+            means, squares = (shares.T @ both / weights[:, None]).chunk(2, dim=1)
+            precisions = 1 / ((squares - means.square()).clamp(min=0) + WIDENING * own)
+            log_weights = (weights / weights.sum()).log()
     return log_weights, means, precisions
 
 

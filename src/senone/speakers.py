@@ -1,0 +1,62 @@
+"""Who speaks: neighbours in a file that sound alike are taken for one speaker's utterances.
+
+Corpora come speaker by speaker, and a minute of a voice tells more of it and of its microphone than one
+utterance. Nobody says in the contest's files where a speaker ends; it is heard in the mean cepstrum.
+"""
+
+import math
+
+import numpy as np
+
+CEPSTRA = 12  # without the zeroth, which is how loud it was
+CHANGE = 0.05  # of all utterances are a speaker's first, before anything is heard
+SESSION = 3.0  # times as much as what is said, all that moves a speaker's mean between utterances
+LONGEST = 200  # utterances; more of one speaker become several
+WILD = 5.0  # deviations from the median; what is further out is brought there
+
+
+def find_speakers(means: np.ndarray, drifts: np.ndarray) -> np.ndarray:
+    """(U, F) means of the log-mel bins of utterances in file order, and (U, F) halves of how far the means
+    of an utterance's two halves lie apart -> (U,) int64, the speaker of each, counted from 0.
+
+    A mean cepstrum is the speaker's plus what was said, both normal; the drifts tell how much the second
+    varies, all utterances the sum (the two covariances of Brümmer & de Villiers 2010, "The speaker
+    partitioning problem"). Of all ways to cut the file, the likeliest is found by dynamic programming.
+    """
+    count, bins = means.shape
+    orders = np.arange(1, min(CEPSTRA + 1, bins)) if bins > 1 else np.zeros(1)
+    cosines = np.cos(np.pi / bins * np.outer(np.arange(bins) + 0.5, orders))  # (F, C)
+    heard, moved = _tame(means @ cosines), _tame(drifts @ cosines)
+    heard = heard - heard.mean(axis=0)
+    ridge = 1e-6 * np.eye(heard.shape[1]) * (1e-12 + np.trace(heard.T @ heard) / heard.size)
+    within = SESSION * moved.T @ moved / count + ridge
+    whiten = np.linalg.inv(np.linalg.cholesky(within)).T
+    heard = heard @ whiten  # what was said now has variance 1 everywhere
+    total, axes = np.linalg.eigh(heard.T @ heard / count)
+    between = np.maximum(total - 1, 0)  # of the speakers, axis by axis
+    sums = np.concatenate([np.zeros((1, len(axes))), np.cumsum(heard @ axes, axis=0)])
+    lengths = np.arange(1, LONGEST + 1)[:, None]  # of all stretches that may be one speaker's
+    shrink = between / (1 + lengths * between)
+    fixed = -0.5 * np.log1p(lengths * between).sum(axis=1) + (lengths[:, 0] - 1) * math.log(1 - CHANGE)
+    best = np.zeros(count + 1)  # log-likelihood of the first n utterances, up to what no cut changes
+    cut = np.zeros(count + 1, np.int64)
+    for end in range(1, count + 1):
+        longest = min(end, LONGEST)
+        starts = end - lengths[:longest, 0]
+        evidence = 0.5 * (shrink[:longest] * np.square(sums[end] - sums[starts])).sum(axis=1)
+        scores = best[starts] + fixed[:longest] + evidence + math.log(CHANGE)
+        chosen = int(scores.argmax())
+        best[end], cut[end] = scores[chosen], starts[chosen]
+    first = np.zeros(count, np.int64)
+    end = count
+    while end:
+        end = int(cut[end])
+        first[end] = 1
+    return np.cumsum(first) - 1
+
+
+def _tame(values: np.ndarray) -> np.ndarray:
+    """(U, C) -> the same, nothing further than WILD of the usual deviations from a column's median."""
+    low, middle, high = np.quantile(values, [0.16, 0.5, 0.84], axis=0)
+    reach = WILD * (high - low) / 2
+    return np.clip(values, middle - reach, middle + reach)
