@@ -22,6 +22,7 @@ ROOMS = [
     "handin",
     "corpus",
     "frames",
+    "moments",
     "speakers",
     "preparation",
     "windows",

@@ -6,8 +6,6 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,87 +15,10 @@ from tqdm import tqdm
 
 from senone.corpus.contest import ContestSplit
 from senone.frames import BANDS, FrameStore
+from senone.moments import Moments, normalise_frames
 from senone.speakers import find_speakers
 
-CLIP = 10.0  # standard deviations; what is further out is no speech
 FORMAT = 4  # of the cache: raise it when what is stored for the same inputs changes
-
-
-@dataclass(frozen=True)
-class Moments:
-    """What is measured of each bin of U utterances, (U, F): how many values count, their mean and variance,
-    and half of how far the means of an utterance's halves lie apart."""
-
-    counts: np.ndarray
-    means: np.ndarray
-    variances: np.ndarray
-    drifts: np.ndarray
-
-    @classmethod
-    def measure(cls, utterances: Iterable[np.ndarray]) -> "Moments":
-        """Of U times (T, F) frames. Values further from a bin's 5 to 95 % range than that range is wide (4.9
-        standard deviations from the mean if the bin is normal) do not count: up to 5 % of wild frames a side
-        do no harm, and an utterance without any has its plain mean and variance."""
-        measured = map(_measure, utterances)
-        return cls(*(np.stack(values) for values in zip(*measured, strict=True)))
-
-    def pool(self, speakers: np.ndarray) -> "Moments":
-        """With (U,) speakers: of each speaker's values, for each of the utterances."""
-        starts = np.flatnonzero(np.diff(speakers, prepend=-1))
-        counts = np.add.reduceat(self.counts, starts)
-        means = np.add.reduceat(self.counts * self.means, starts) / counts
-        squares = self.variances + np.square(self.means - means[speakers])
-        variances = np.add.reduceat(self.counts * squares, starts) / counts
-        return replace(self, counts=counts[speakers], means=means[speakers], variances=variances[speakers])
-
-    @property
-    def spreads(self) -> np.ndarray:
-        """(U, F) standard deviations, 0 of a bin that is constant."""
-        spreads = np.sqrt(self.variances)
-        return np.where(spreads <= 1e-6 * np.abs(self.means), 0, spreads)
-
-    @property
-    def levels(self) -> np.ndarray:
-        """(U, 2*BANDS), mean and spread over each band's bins, as many as can be and at least one."""
-        bins = self.means.shape[1]
-        edges = np.arange(BANDS + 1) * bins // BANDS
-        bands = [slice(low, max(high, low + 1)) for low, high in pairwise(edges)]
-        means = [values[:, band].mean(axis=1) for values in (self.means, self.spreads) for band in bands]
-        return np.stack(means, axis=1)
-
-
-def _measure(frames: np.ndarray) -> tuple[np.ndarray, ...]:
-    """(T, F) of one utterance -> (F,) float64 count, mean, variance and drift."""
-    bins = np.array(frames.T, np.float32, order="C")  # (F, T)
-    total = bins.shape[1]
-    ranked = np.sort(bins, axis=1)  # in vectors: three times faster than a partition at two ranks
-    low = ranked[:, int(0.05 * (total - 1)), None]
-    high = ranked[:, int(np.ceil(0.95 * (total - 1))), None]
-    width = high - low
-    width[width <= 1e-6 * np.abs(high)] = np.inf  # more than 90 % of one value: every other one is news
-    low, high = low - width, high + width
-    inside: Any = True  # almost always, and then the sums need no mask
-    count = np.full(len(bins), float(total))
-    if (ranked[:, :1] < low).any() or (ranked[:, -1:] > high).any():
-        inside = (bins >= low) & (bins <= high)
-        bins[~inside] = 0  # not to be squared, however large
-        count = inside.sum(axis=1, dtype=np.float64)
-    mean = bins.sum(axis=1, dtype=np.float64) / count
-    bins -= mean[:, None].astype(np.float32)
-    np.multiply(bins, inside, out=bins)
-    half = (total + 1) // 2
-    drift = bins[:, :half].sum(axis=1, dtype=np.float64) / half
-    variance = np.square(bins, out=bins).sum(axis=1, dtype=np.float64) / count
-    return count, mean, variance, drift
-
-
-def normalise_frames(frames: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """(T, F) frames, (F,) mean and spread -> (T, F) float32, at most CLIP from 0; a bin without spread says
-    nothing and becomes 0."""
-    scale = np.divide(1, spread, out=np.zeros_like(spread), where=spread > 0)
-    with np.errstate(over="ignore"):  # what is that far off is clipped
-        normalised = (frames - mean.astype(np.float32)) * scale.astype(np.float32)
-    return np.clip(normalised, -CLIP, CLIP, out=normalised)
 
 
 def open_store(
@@ -220,52 +141,45 @@ def _build_store(
             disable=None if progress else True,  # None: only for eyes, not in a log file
         )
 
-    lengths, largest = [], -1
-
-    def frames_alone() -> Iterator[np.ndarray]:
-        nonlocal largest
-        for frames, labels in read("measuring"):
-            lengths.append(len(frames))
-            if labels is not None:
-                largest = max(largest, int(labels.max()))
-            yield frames
-
-    moments = Moments.measure(frames_alone())
-    if not lengths:
+    alone = (frames for frames, _ in read("measuring"))
+    moments = Moments.measure(alone, len(split.frames), split.num_bins)
+    count = len(moments.means)
+    if not count:
         raise ValueError(f"{split.frames_path.name}: no utterance has a frame left")
     number = settings["utterances_per_speaker"]
-    if number is None:
-        speakers = find_speakers(moments.means, moments.drifts)
-    else:
-        speakers = np.arange(len(lengths)) // number
+    speakers = np.arange(count) // number if number else find_speakers(moments.means, moments.drifts)
+    whose = np.arange(count)  # each utterance is normalised by its own moments
     if settings["normalise"] == "speaker":
-        moments = moments.pool(speakers)
+        whose, moments = speakers, moments.pool(speakers)
     means, spreads = moments.means, moments.spreads
     if settings["normalise"] == "none":
         means, spreads = np.zeros_like(means), np.ones_like(spreads)
     guard, edge = settings["guard"], settings["edge"] == "edge"
     wide = settings["num_classes"] is None or settings["num_classes"] > 256
-    rows = 0
+    lengths, largest = [], -1
     with (folder / "rows.bin").open("wb") as rows_file, (folder / "labels.bin").open("wb") as labels_file:
-        for index, (frames, labels) in enumerate(read("preparing")):
-            if settings["normalise"] != "none":
-                frames = normalise_frames(frames, means[index], spreads[index])
+        for index, (frames, labels) in zip(whose, read("preparing"), strict=True):
             padded = np.empty((len(frames) + 2 * guard, frames.shape[1]), "<f4")
-            padded[:guard], padded[-guard:] = (frames[0], frames[-1]) if edge else (0, 0)
-            padded[guard:-guard] = frames
+            inner = padded[guard:-guard]
+            if settings["normalise"] == "none":
+                inner[:] = frames
+            else:
+                normalise_frames(frames, means[index], spreads[index], out=inner)
+            padded[:guard], padded[-guard:] = (inner[0], inner[-1]) if edge else (0, 0)
             padded.tofile(rows_file)
-            rows += len(padded)
+            lengths.append(len(frames))
             if labels is not None:
                 labels.astype("<i2" if wide else "u1").tofile(labels_file)
+                largest = max(largest, int(labels.max()))
     np.array(lengths, np.int64).tofile(folder / "lengths.bin")
     speakers.astype(np.int64).tofile(folder / "speakers.bin")
     for name, values in (("levels", moments.levels), ("means", means), ("spreads", spreads)):
-        values.astype(np.float32).tofile(folder / f"{name}.bin")
+        values.astype(np.float32)[whose].tofile(folder / f"{name}.bin")
     about = {
         "key": key,
         "settings": settings,
         "guard": guard,
-        "rows": rows,
+        "rows": sum(lengths) + 2 * guard * count,
         "bins": split.num_bins,
         "labels": "none" if split.labels_path is None else "int16" if wide else "uint8",
         "num_classes": settings["num_classes"] or largest + 1,
@@ -286,8 +200,8 @@ def _read_checked(
                     f"{split.labels_path.name if split.labels_path else ''}, utterance {index}: label "
                     f"{labels[outside[0]]} of frame {outside[0]}, expected 0 to {top} (data.num_classes)"
                 )
-        good = np.isfinite(frames).all(axis=1)  # (T,)
-        if not good.all():
+        if not np.isfinite(frames.sum(dtype=np.float64)):
+            good = np.isfinite(frames).all(axis=1)  # (T,)
             where = f"{split.frames_path.name}, utterance {index}"
             if on_bad != "drop":
                 raise ValueError(

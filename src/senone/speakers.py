@@ -23,18 +23,24 @@ def find_speakers(means: np.ndarray, drifts: np.ndarray) -> np.ndarray:
     varies, all utterances the sum (the two covariances of Brümmer & de Villiers 2010, "The speaker
     partitioning problem"). Of all ways to cut the file, the likeliest is found by dynamic programming.
     """
-    count, bins = means.shape
+    bins = means.shape[1]
     orders = np.arange(1, min(CEPSTRA + 1, bins)) if bins > 1 else np.zeros(1)
     cosines = np.cos(np.pi / bins * np.outer(np.arange(bins) + 0.5, orders))  # (F, C)
-    heard, moved = _tame(means @ cosines), _tame(drifts @ cosines)
-    heard = heard - heard.mean(axis=0)
-    ridge = 1e-6 * np.eye(heard.shape[1]) * (1e-12 + np.trace(heard.T @ heard) / heard.size)
-    within = SESSION * moved.T @ moved / count + ridge
-    whiten = np.linalg.inv(np.linalg.cholesky(within)).T
-    heard = heard @ whiten  # what was said now has variance 1 everywhere
-    total, axes = np.linalg.eigh(heard.T @ heard / count)
-    between = np.maximum(total - 1, 0)  # of the speakers, axis by axis
-    sums = np.concatenate([np.zeros((1, len(axes))), np.cumsum(heard @ axes, axis=0)])
+    said = _tame(drifts @ cosines)
+    within = SESSION * said.T @ said / len(said)
+    heard = _tame(means @ cosines)
+    heard -= heard.mean(axis=0)
+    within += 1e-6 * (1e-12 + np.square(heard).mean()) * np.eye(len(within))  # where nothing varies
+    heard = heard @ np.linalg.inv(np.linalg.cholesky(within)).T  # what was said now has variance 1
+    total, axes = np.linalg.eigh(heard.T @ heard / len(heard))
+    return _cut(heard @ axes, np.maximum(total - 1, 0))
+
+
+def _cut(heard: np.ndarray, between: np.ndarray) -> np.ndarray:
+    """(U, C) vectors, each its speaker's, of (C,) variances ``between`` speakers, and something of variance 1
+    -> (U,) int64 speakers."""
+    count = len(heard)
+    sums = np.concatenate([np.zeros((1, len(between))), np.cumsum(heard, axis=0)])
     lengths = np.arange(1, LONGEST + 1)[:, None]  # of all stretches that may be one speaker's
     shrink = between / (1 + lengths * between)
     fixed = -0.5 * np.log1p(lengths * between).sum(axis=1) + (lengths[:, 0] - 1) * math.log(1 - CHANGE)
@@ -43,7 +49,8 @@ def find_speakers(means: np.ndarray, drifts: np.ndarray) -> np.ndarray:
     for end in range(1, count + 1):
         longest = min(end, LONGEST)
         starts = end - lengths[:longest, 0]
-        evidence = 0.5 * (shrink[:longest] * np.square(sums[end] - sums[starts])).sum(axis=1)
+        apart = sums[end] - sums[starts]
+        evidence = 0.5 * np.einsum("nc,nc,nc->n", apart, apart, shrink[:longest])
         scores = best[starts] + fixed[:longest] + evidence + math.log(CHANGE)
         chosen = int(scores.argmax())
         best[end], cut[end] = scores[chosen], starts[chosen]
@@ -56,7 +63,7 @@ def find_speakers(means: np.ndarray, drifts: np.ndarray) -> np.ndarray:
 
 
 def _tame(values: np.ndarray) -> np.ndarray:
-    """(U, C) -> the same, nothing further than WILD of the usual deviations from a column's median."""
+    """(U, C) -> the same array, nothing further than WILD of the usual deviations from a column's median."""
     low, middle, high = np.quantile(values, [0.16, 0.5, 0.84], axis=0)
     reach = WILD * (high - low) / 2
-    return np.clip(values, middle - reach, middle + reach)
+    return np.clip(values, middle - reach, middle + reach, out=values)

@@ -42,7 +42,7 @@ CHAINS: dict[str, type[Chain]] = {
 }
 # what is tried of each scale, in this order
 GRID = {
-    "mixture": (0.0, 0.03, 0.1, 0.2, 0.3, 0.4, 0.6),
+    "mixture": (0.0, 0.03, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.6),
     "state": (1.0, 0.7, 0.5, 0.35, 0.2, 0.1, 0.0),
     "acoustic": (0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.4),
     "prior": (0.0, 0.3, 0.6, 1.0),
