@@ -27,7 +27,7 @@ def open_store(
     *,
     context: int,
     num_classes: int | None = None,
-    normalise: str = "speaker",
+    normalise: str = "utterance",
     utterances_per_speaker: int | None = None,
     guard: str = "edge",
     on_bad: str = "refuse",
@@ -35,8 +35,8 @@ def open_store(
 ) -> FrameStore:
     """The store of a split, memory-mapped from the cache, where it is built first if it is not there yet.
 
-    Each bin becomes 0 in the mean, with variance 1, over all utterances of a speaker, or over each utterance
-    alone, or frames stay as they are. Speakers are found by how they sound (``find_speakers``), unless it is
+    Each bin becomes 0 in the mean, with variance 1, over each utterance, or over all utterances of a speaker,
+    or frames stay as they are. Speakers are found by how they sound (``find_speakers``), unless it is
     known that each has the same number of utterances, one after the other.
 
     A cache is known by a fingerprint of the files (name, size, time, head and tail) and of how they are

@@ -34,7 +34,7 @@ class DataConfig:
     name: str = "made"  # made: synthesise the corpus if it is not there yet; contest: read root
     root: str | None = None  # folder of train.npy, train_labels.npy, dev.npy, dev_labels.npy, test.npy
     num_classes: int | None = None  # K; null: one more than the largest train label
-    normalise: str = "speaker"  # each bin's mean and variance over a speaker, an utterance, or none
+    normalise: str = "utterance"  # each bin's mean and variance over an utterance or a speaker, or none
     # null: a speaker's are found by how neighbours in the file sound; 1: each utterance stands alone
     utterances_per_speaker: int | None = None
     guard: str = "edge"  # what windows see beyond an utterance's ends
@@ -44,7 +44,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require_choice("data.name", self.name, ("made", "contest"))
-        require_choice("data.normalise", self.normalise, ("speaker", "utterance", "none"))
+        require_choice("data.normalise", self.normalise, ("utterance", "speaker", "none"))
         require_choice("data.guard", self.guard, ("edge", "zero"))
         require_choice("data.on_bad", self.on_bad, ("refuse", "drop"))
         require(self.name != "contest" or bool(self.root), "data.root", self.root, "the contest's folder")
