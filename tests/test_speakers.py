@@ -58,10 +58,14 @@ def test_an_utterance_in_other_units_stands_alone_and_does_the_others_no_harm() 
 
 
 @pytest.mark.parametrize("bins", [1, 2, 5, 40])
-@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("count", [1, 2, 5, 300])
 @pytest.mark.parametrize("value", [0.0, -15.9, 1e12])
-def test_few_utterances_of_anything_get_speakers_in_file_order(bins: int, count: int, value: float) -> None:
-    found = find_speakers(np.full((count, bins), value), np.zeros((count, bins)))
+@pytest.mark.parametrize("drift", [0.0, 1e-3, 1e12])
+def test_few_or_like_utterances_get_speakers_in_file_order(
+    bins: int, count: int, value: float, drift: float
+) -> None:
+    drifts = np.full((count, bins), drift) * np.linspace(-1, 1, bins)
+    found = find_speakers(np.full((count, bins), value, np.float32), drifts.astype(np.float32))
     assert found.dtype == np.int64
     assert found[0] == 0
     assert set(np.diff(found)) <= {0, 1}

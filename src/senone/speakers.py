@@ -30,7 +30,8 @@ def find_speakers(means: np.ndarray, drifts: np.ndarray) -> np.ndarray:
     within = SESSION * said.T @ said / len(said)
     heard = _tame(means @ cosines)
     heard -= heard.mean(axis=0)
-    within += 1e-6 * (1e-12 + np.square(heard).mean()) * np.eye(len(within))  # where nothing varies
+    varies = np.square(heard).mean() + np.trace(within)
+    within += (1e-12 + 1e-6 * varies) * np.eye(len(within))  # where nothing else does
     heard = heard @ np.linalg.inv(np.linalg.cholesky(within)).T  # what was said now has variance 1
     total, axes = np.linalg.eigh(heard.T @ heard / len(heard))
     return _cut(heard @ axes, np.maximum(total - 1, 0))

@@ -2,7 +2,8 @@
 
 Frame labels are an aligner's: a hidden Markov model with mixtures of Gaussians found where each state of a
 known text begins. A network knows better than such mixtures what was said, but its windows blur when; the
-mixtures, fitted to the labels, say that as the aligner did.
+mixtures, fitted to the labels, say that as the aligner did. They hear what aligners' recipes let theirs hear:
+thirteen cepstra, slopes, slopes of slopes, each with mean 0 and variance 1 over all that a speaker says.
 """
 
 import math
@@ -73,8 +74,8 @@ def hear(store: FrameStore, utterances: Iterable[int]) -> Iterator[torch.Tensor]
     for index in utterances:
         if store.speakers[index] != speaker:
             speaker = store.speakers[index]
-            his = (store.speakers == speaker).nonzero().flatten().tolist()
-            values = dict(zip(his, map(cepstra, map(store.original, his)), strict=True))
+            members = (store.speakers == speaker).nonzero().flatten().tolist()
+            values = {member: cepstra(store.original(member)) for member in members}
             variance, mean = torch.var_mean(torch.cat(list(values.values())), dim=0, correction=0)
             scale = (variance + 1e-6).rsqrt()
         yield (values[index] - mean) * scale
