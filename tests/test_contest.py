@@ -4,11 +4,12 @@ import contextlib
 import io
 import os
 import pickle
+import pickletools
 import struct
 import subprocess
 import sys
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -88,6 +89,34 @@ def test_every_pickle_protocol_reads_alike(
     array = objects(utterances)
     save_pickled(path, array, pickle.dumps(array, protocol=protocol))
     assert_same(read_all(path), utterances)
+
+
+@pytest.mark.parametrize(("first", "damaged"), [(1, False), (200, False), (2**31, True)])
+def test_what_a_pickle_remembers_may_be_numbered_from_1_but_not_take_all_memory(
+    tmp_path: Path, first: int, damaged: bool
+) -> None:
+    array = objects([np.zeros((3, 4), np.float32)] * 2)  # the second is what was remembered of the first
+    dump = pickle.dumps(array, protocol=2)
+    numbered = b"".join(
+        (b"r" if name == "BINPUT" else b"j") + (first + argument).to_bytes(4, "little")
+        if name in ("BINPUT", "BINGET")
+        else dump[start:end]
+        for name, argument, start, end in opcodes(dump)
+    )
+    assert_same(list(pickle.loads(numbered)) if not damaged else list(array), list(array))
+    save_pickled(tmp_path / "x.npy", array, numbered)
+    if damaged:
+        with pytest.raises(ValueError, match=r"x\.npy: its pickle is damaged near byte"):
+            read_all(tmp_path / "x.npy")
+    else:
+        assert_same(read_all(tmp_path / "x.npy"), list(array))
+
+
+def opcodes(dump: bytes) -> list[tuple[str, Any, int, int]]:
+    """Name, argument, first byte and end of each."""
+    found = [(code.name, argument, at or 0) for code, argument, at in pickletools.genops(dump)]
+    ends = [at for _, _, at in found[1:]] + [len(dump)]
+    return [(name, argument, at, end) for (name, argument, at), end in zip(found, ends, strict=True)]
 
 
 def test_a_file_by_python_2_reads_alike(tmp_path: Path, utterances: list[np.ndarray]) -> None:
@@ -292,7 +321,7 @@ def test_conversion_needs_no_more_memory_however_large_the_file(tmp_path: Path) 
     program = f"""
 import resource
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 from senone.corpus.contest import open_contest
 from senone.preparation import open_store
 import torch

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise, starmap
 
 import numpy as np
@@ -51,11 +51,12 @@ class Moments:
             values[1, speaker] = shares @ (self.variances[utterances] + squares)
         return Moments(frames, *values)
 
-    @property
+    @cached_property
     def spreads(self) -> np.ndarray:
         """(U, F) standard deviations, 0 of a bin that is constant."""
         spreads = np.sqrt(self.variances)
-        return np.where(spreads <= 1e-6 * np.abs(self.means), 0, spreads)
+        spreads[spreads <= 1e-6 * np.abs(self.means)] = 0
+        return spreads
 
     @property
     def levels(self) -> np.ndarray:

@@ -25,13 +25,13 @@ def find_speakers(means: np.ndarray, drifts: np.ndarray) -> np.ndarray:
     """
     bins = means.shape[1]
     orders = np.arange(1, min(CEPSTRA + 1, bins)) if bins > 1 else np.zeros(1)
-    cosines = np.cos(np.pi / bins * np.outer(np.arange(bins) + 0.5, orders))  # (F, C)
+    cosines = np.cos(np.pi / bins * np.outer(np.arange(bins) + 0.5, orders)).astype(means.dtype)  # (F, C)
     said = _tame(drifts @ cosines)
-    within = SESSION * said.T @ said / len(said)
+    within = SESSION / len(said) * (said.T @ said).astype(np.float64)
     heard = _tame(means @ cosines)
     heard -= heard.mean(axis=0)
     varies = np.square(heard).mean() + np.trace(within)
-    within += (1e-12 + 1e-6 * varies) * np.eye(len(within))  # where nothing else does
+    within += (1e-12 + 1e-4 * varies) * np.eye(len(within))  # where nothing else does
     heard = heard @ np.linalg.inv(np.linalg.cholesky(within)).T  # what was said now has variance 1
     total, axes = np.linalg.eigh(heard.T @ heard / len(heard))
     return _cut(heard @ axes, np.maximum(total - 1, 0))

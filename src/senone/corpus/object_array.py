@@ -112,6 +112,7 @@ class _Array:
 
 _MARK = object()
 _NAME_BYTES = 64  # longer strings are data
+_GAP = 256  # picklers number what they remember in order, some from 1
 _GLOBALS = {
     **{f"{core}.multiarray _reconstruct": "reconstruct" for core in ("numpy.core", "numpy._core")},
     **{f"{core}.numeric _frombuffer": "frombuffer" for core in ("numpy.core", "numpy._core")},
@@ -128,7 +129,7 @@ class _PickleIndex:
     def __init__(self, name: str, file: BinaryIO, size: int) -> None:
         self.name, self.file, self.size = name, file, size
         self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
+        self.memo: list[Any] = []  # a tenth of a dict's memory: there are a dozen entries an utterance
         push, pop, number = self.stack.append, self.stack.pop, self.number
         actions: dict[str, Callable[[], object]] = {
             "PROTO": lambda: number(1),
@@ -208,6 +209,10 @@ class _PickleIndex:
         return self.file.readline(_NAME_BYTES).decode("ascii").rstrip("\n")
 
     def put(self, key: int) -> None:
+        missing = key + 1 - len(self.memo)
+        if missing > _GAP:
+            raise ValueError(f"its pickle is damaged near byte {self.file.tell()}")
+        self.memo.extend([None] * missing)
         self.memo[key] = self.stack[-1]
 
     def string(self, length_bytes: int, *, encoded: bool = False) -> None:
