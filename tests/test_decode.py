@@ -9,7 +9,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from senone.decode import Decoder, Evidence, Scales, StateChain, choose_scales, decode_marginals, decode_path
+from senone.config import DecodeConfig
+from senone.decode import (
+    Decoder,
+    Evidence,
+    PhonemeTrigram,
+    Scales,
+    StateChain,
+    choose_scales,
+    decode_marginals,
+    decode_path,
+    decode_trigram,
+    fit_decoder,
+)
 from senone.decode.state_chain import Arrivals
 from senone.frames import FrameStore
 
@@ -273,6 +285,49 @@ def test_scores_are_those_of_the_formula() -> None:
         within = posteriors[t, state] - log_q - 0.3 * (chain.prior[state].log() - log_prior_q)
         expected = 0.4 * (log_q - 0.3 * log_prior_q + 0.5 * within) + 0.2 * mixture[t, state]
         assert float(scores[t, state]) == pytest.approx(float(expected), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["forward_backward", "trigram"])
+def test_the_more_the_likeliest_path_counts_the_less_do_others(name: str) -> None:
+    logits, labels = noisy_speech(3)
+    store = store_of([y.tolist() for y in noisy_speech(1)[1]], 5)
+    chain = StateChain.count(store) if name == "forward_backward" else PhonemeTrigram.count(store)
+    scales = Scales(acoustic=1.0, prior=0.0)
+    likeliest = Decoder("viterbi", StateChain.count(store), scales)(logits)
+    shares = []
+    for path in (1.0, 4.0):
+        decoded = Decoder(name, chain, replace(scales, path=path))(logits)
+        same = sum(int((ours == theirs).sum()) for ours, theirs in zip(decoded, likeliest, strict=True))
+        shares.append(same / sum(map(len, labels)))
+    assert shares[0] < shares[1]
+    if name == "forward_backward":  # the trigram's likeliest path need not be the chain's
+        assert shares[1] > 0.98
+
+
+@pytest.mark.parametrize("name", ["forward_backward", "trigram"])
+def test_paths_that_count_more_stay_safe_where_nothing_was_seen(name: str) -> None:
+    count = {"forward_backward": StateChain.count, "trigram": PhonemeTrigram.count}[name]
+    chain = count(store_of([[0, 1, 2] * 5000], 6), smoothing=1e-6)
+    logits = torch.full((3000, 6), -200.0)
+    logits[torch.arange(3000), torch.arange(3000) // 7 % 6] = 200.0  # what never was follows what cannot be
+    (states,) = Decoder(name, chain, Scales(acoustic=1.4, prior=1.0, path=3.0))([logits])
+    assert states.shape == (3000,)
+    scores = [4.2 * logits]
+    powered = replace(chain, **{k: v**3 for k, v in vars(chain).items() if k != "prior"})
+    decode = decode_marginals if name == "forward_backward" else decode_trigram
+    assert decode(powered, scores)[0].isfinite().all()
+
+
+def test_a_single_path_has_no_scale() -> None:
+    settings = DecodeConfig(name="viterbi", gaussians=0)
+    logits, labels = noisy_speech(0)
+    train = store_of([y.tolist() for y in noisy_speech(1)[1]], 5)
+    decoder = fit_decoder(settings, train, logits, labels, [])
+    assert decoder is not None
+    assert decoder.scales.path == 1
+    for name, path in (("viterbi", 2.0), ("argmax", 1.0), ("trigram", 0.0), ("trigram", float("inf"))):
+        with pytest.raises(ValueError, match=rf"decode.path_scale={path}: expected"):
+            DecodeConfig(name=name, path_scale=path)
 
 
 def test_a_decoder_survives_its_checkpoint_and_ignores_constants() -> None:

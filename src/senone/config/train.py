@@ -61,6 +61,7 @@ class DecodeConfig:
     prior_scale: float | None = None
     state_scale: float | None = None  # how much the states within a phoneme count, beside the phonemes
     mixture_scale: float | None = None
+    path_scale: float | None = None  # the larger, the less other paths than the likeliest count
     gaussians: int = 8  # of each state's mixture; 0: the network decides alone
     smoothing: float = 1.0  # counts that are added to each state's transitions
 
@@ -70,6 +71,9 @@ class DecodeConfig:
         for key in ("acoustic_scale", "prior_scale", "state_scale", "mixture_scale"):
             value = getattr(self, key)
             require(value is None or 0 <= value < math.inf, f"decode.{key}", value, "0 or more, or null")
+        path, several = self.path_scale, self.name in ("forward_backward", "trigram")
+        expected = "a number above 0, or null" if several else f"null where decode={self.name} knows one path"
+        require(path is None or (several and 0 < path < math.inf), "decode.path_scale", path, expected)
         heard = self.gaussians > 0 or not self.mixture_scale
         expected = "null or 0 where decode.gaussians=0"
         require(heard, "decode.mixture_scale", self.mixture_scale, expected)

@@ -11,6 +11,9 @@ count differently, and mixtures of Gaussians, which hear as the labels' aligner 
 
 Forward-backward gives the marginals p(s_t | all frames), whose maximum is right for the most frames; Viterbi
 gives the likeliest path. A trigram is forward-backward over a chain that also remembers the phoneme before.
+Neighbouring frames say much the same again, so paths may be further apart than all this makes them: with a
+path_scale above 1 the logarithm of each whole path, transitions included, counts so many times, and the
+marginals are less those of all paths and more those of the likeliest.
 All run over a batch of utterances at once, frame by frame.
 """
 
@@ -46,6 +49,7 @@ GRID = {
     "state": (1.0, 0.7, 0.5, 0.35, 0.2, 0.1, 0.0),
     "acoustic": (0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.4),
     "prior": (0.0, 0.3, 0.6, 1.0),
+    "path": (1.0, 2.0, 3.0),
 }
 
 
@@ -57,6 +61,7 @@ class Scales:
     prior: float = 0.3
     state: float = 1.0
     mixture: float = 0.0
+    path: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -94,12 +99,15 @@ class Decoder:
         chain = type(self.chain)(*(part.to(device) for part in vars(self.chain).values()))
         prior = Evidence.split(chain.prior.log().float()[None])
         scores = [known.weigh(self.scales, prior) for known in evidence]
-        if isinstance(chain, PhonemeTrigram):
-            marginals = decode_trigram(chain, scores)
-        elif self.name == "viterbi":
+        if isinstance(chain, StateChain) and self.name == "viterbi":
             return [path.cpu() for path in decode_path(chain, scores)]
+        path = self.scales.path
+        scores = [path * utterance for utterance in scores]
+        weights = {name: part**path for name, part in vars(chain).items() if name != "prior"}
+        if isinstance(chain, PhonemeTrigram):
+            marginals = decode_trigram(replace(chain, **weights), scores)
         else:
-            marginals = decode_marginals(chain, scores)
+            marginals = decode_marginals(replace(chain, **weights), scores)
         return [states.argmax(dim=1).cpu() for states in marginals]
 
     def state(self) -> dict[str, Any]:
@@ -166,6 +174,8 @@ def fit_decoder(
         asked["mixture"] = 0.0
     if asked["state"] is None and states_per_group(train.num_classes) == 1:
         asked["state"] = 1.0  # a phoneme's only state is certain, whatever it counts
+    if settings.name == "viterbi":
+        asked["path"] = 1.0  # the likeliest path stays the likeliest
     grid = {name: values if asked[name] is None else (asked[name],) for name, values in GRID.items()}
     mixtures = Mixtures.fit(train, settings.gaussians) if settings.gaussians else None
     quick = "forward_backward" if settings.name == "trigram" else settings.name
@@ -175,7 +185,7 @@ def fit_decoder(
     if settings.name == "trigram":
         decoder = replace(decoder, name="trigram", chain=PhonemeTrigram.count(train, settings.smoothing))
         chosen = asdict(decoder.scales)
-        near = {name: neighbours(grid[name], chosen[name]) for name in ("acoustic", "mixture")}
+        near = {name: neighbours(grid[name], chosen[name]) for name in ("acoustic", "mixture", "path")}
         decoder = choose_scales(decoder, evidence[::2], labels[::2], near, rounds=1)
     return decoder if decoder.scales.mixture else replace(decoder, mixtures=None)
 
