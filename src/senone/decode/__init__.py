@@ -166,7 +166,7 @@ def fit_decoder(
     """The decoder that is asked for, None for argmax: its chain and mixtures taken from train, its scales,
     where they are not given, chosen by (T, K) logits, (T,) labels and what is heard, (T, D), of U utterances
     of dev. A trigram takes thirty times as long as forward-backward, which therefore chooses in its place;
-    only what mixtures and network count beside the trigram is tried again, on every other utterance."""
+    only what mixtures, network and paths count is tried again, on every other utterance."""
     if settings.name == "argmax":
         return None
     asked = {name: getattr(settings, f"{name}_scale") for name in GRID}
@@ -185,7 +185,8 @@ def fit_decoder(
     if settings.name == "trigram":
         decoder = replace(decoder, name="trigram", chain=PhonemeTrigram.count(train, settings.smoothing))
         chosen = asdict(decoder.scales)
-        near = {name: neighbours(grid[name], chosen[name]) for name in ("acoustic", "mixture", "path")}
+        near = {name: neighbours(grid[name], chosen[name]) for name in ("acoustic", "mixture")}
+        near["path"] = grid["path"]  # a trigram's paths lie further apart
         decoder = choose_scales(decoder, evidence[::2], labels[::2], near, rounds=1)
     return decoder if decoder.scales.mixture else replace(decoder, mixtures=None)
 
