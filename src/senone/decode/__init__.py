@@ -166,7 +166,7 @@ def fit_decoder(
     """The decoder that is asked for, None for argmax: its chain and mixtures taken from train, its scales,
     where they are not given, chosen by (T, K) logits, (T,) labels and what is heard, (T, D), of U utterances
     of dev. A trigram takes thirty times as long as forward-backward, which therefore chooses in its place;
-    only what mixtures, network and paths count is tried again, on every other utterance."""
+    only what paths, network and mixtures count is tried again, on every other utterance."""
     if settings.name == "argmax":
         return None
     asked = {name: getattr(settings, f"{name}_scale") for name in GRID}
@@ -178,15 +178,20 @@ def fit_decoder(
         asked["path"] = 1.0  # the likeliest path stays the likeliest
     grid = {name: values if asked[name] is None else (asked[name],) for name, values in GRID.items()}
     mixtures = Mixtures.fit(train, settings.gaussians) if settings.gaussians else None
-    quick = "forward_backward" if settings.name == "trigram" else settings.name
-    decoder = Decoder(quick, StateChain.count(train, settings.smoothing), Scales(), mixtures)
+    trigram = settings.name == "trigram"
+    decoder = Decoder(
+        "forward_backward" if trigram else settings.name,
+        StateChain.count(train, settings.smoothing),
+        Scales(),
+        mixtures,
+    )
     evidence = decoder.evidence(logits, heard)
-    decoder = choose_scales(decoder, evidence, labels, grid)
-    if settings.name == "trigram":
+    decoder = choose_scales(decoder, evidence, labels, {**grid, "path": (1.0,)} if trigram else grid)
+    if trigram:
         decoder = replace(decoder, name="trigram", chain=PhonemeTrigram.count(train, settings.smoothing))
         chosen = asdict(decoder.scales)
         near = {name: neighbours(grid[name], chosen[name]) for name in ("acoustic", "mixture")}
-        near["path"] = grid["path"]  # a trigram's paths lie further apart
+        near = {"path": grid["path"], **near}
         decoder = choose_scales(decoder, evidence[::2], labels[::2], near, rounds=1)
     return decoder if decoder.scales.mixture else replace(decoder, mixtures=None)
 
