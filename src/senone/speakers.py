@@ -31,7 +31,7 @@ def find_speakers(means: np.ndarray, drifts: np.ndarray) -> np.ndarray:
     heard = _tame(means @ cosines)
     heard -= heard.mean(axis=0)
     varies = np.square(heard).mean() + np.trace(within)
-    within += (1e-12 + 1e-4 * varies) * np.eye(len(within))  # where nothing else does
+    within += (1e-12 + 1e-4 * varies) * np.eye(len(within))  # or what never varies would count for ever
     heard = heard @ np.linalg.inv(np.linalg.cholesky(within)).T  # what was said now has variance 1
     total, axes = np.linalg.eigh(heard.T @ heard / len(heard))
     return _cut(heard @ axes, np.maximum(total - 1, 0))

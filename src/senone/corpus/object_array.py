@@ -211,7 +211,7 @@ class _PickleIndex:
     def put(self, key: int) -> None:
         missing = key + 1 - len(self.memo)
         if missing > _GAP:
-            raise ValueError(f"its pickle is damaged near byte {self.file.tell()}")
+            raise IndexError(key)  # not to fill the memory with what nobody remembers
         self.memo.extend([None] * missing)
         self.memo[key] = self.stack[-1]
 

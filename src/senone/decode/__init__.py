@@ -190,8 +190,8 @@ def fit_decoder(
     if trigram:
         decoder = replace(decoder, name="trigram", chain=PhonemeTrigram.count(train, settings.smoothing))
         chosen = asdict(decoder.scales)
-        near = {name: neighbours(grid[name], chosen[name]) for name in ("acoustic", "mixture")}
-        near = {"path": grid["path"], **near}
+        near: dict[str, Sequence[float]] = {"path": grid["path"]}
+        near |= {name: neighbours(grid[name], chosen[name]) for name in ("acoustic", "mixture")}
         decoder = choose_scales(decoder, evidence[::2], labels[::2], near, rounds=1)
     return decoder if decoder.scales.mixture else replace(decoder, mixtures=None)
 
