@@ -16,6 +16,12 @@ from senone.preparation import open_store
 torch.set_num_threads(1)  # bit-for-bit comparisons, and no waiting for each other on a busy machine
 
 
+@pytest.fixture(autouse=True)
+def fixed_seed() -> None:
+    """What a test draws does not depend on the tests before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The made corpus in its smallest size, synthesised once a session."""

@@ -164,7 +164,9 @@ def test_a_decoder_comes_back_from_its_checkpoint() -> None:
     for ours, theirs in zip(again(logits), decoder(logits), strict=True):
         assert torch.equal(ours, theirs)
     assert fit_decoder(DecodeConfig(name="argmax"), store, logits, labels, []) is None
-    settings = DecodeConfig(acoustic_scale=0.35, prior_scale=0.15, state_scale=0.8, gaussians=0)
+    settings = DecodeConfig(
+        acoustic_scale=0.35, prior_scale=0.15, state_scale=0.8, path_scale=1.5, gaussians=0
+    )
     given = fit_decoder(settings, store, logits, labels, [])
     assert given is not None
-    assert given.scales == Scales(acoustic=0.35, prior=0.15, state=0.8, mixture=0.0)
+    assert given.scales == Scales(acoustic=0.35, prior=0.15, state=0.8, mixture=0.0, path=1.5)

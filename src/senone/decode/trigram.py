@@ -11,7 +11,9 @@ from senone.frames import FrameStore
 from senone.phonemes import states_per_group
 
 TOGETHER = 16  # utterances at once: 46 times as much is kept of each as of a chain of states
-SEGMENT = 512  # frames whose forward probabilities are kept at once, beside one frame of each segment before
+SEGMENT = 128  # frames whose forward probabilities are kept at once, beside one frame of each segment before
+
+Planes = Sequence[torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -98,89 +100,97 @@ def decode_trigram(chain: PhonemeTrigram, scores: Sequence[torch.Tensor]) -> lis
 
 def _decode(chain: PhonemeTrigram, scores: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     results: list[torch.Tensor] = [torch.empty(0)] * len(scores)
-    walk = _Walk(chain)
     for members, padded in padded_batches(scores, TOGETHER):
         padded.sub_(padded.amax(dim=2, keepdim=True)).clamp_(min=FLOOR).exp_()  # (T, U, K)
-        # (T, S, Q, U, 1): the same for all phonemes that may have come before
-        seen = padded.unflatten(2, (walk.count, walk.size)).permute(0, 3, 2, 1).contiguous().unsqueeze(4)
-        forward = walk.begin(seen[0])
-        segments = [forward]
-        last = (len(seen) - 1) // SEGMENT * SEGMENT  # a segment's first frame
+        walk = _Walk(chain, padded)
+        forward = padded.new_empty(min(SEGMENT, len(padded)), *walk.shape).unbind()
+        walk.begin(forward[0])
+        starts = [forward[0].clone()]  # each segment's first frame
+        last = (len(padded) - 1) // SEGMENT * SEGMENT
         for t in range(1, last + 1):
-            forward = walk.forward(forward, seen[t])
+            walk.forward(forward[(t - 1) % SEGMENT], t, forward[t % SEGMENT])
             if t % SEGMENT == 0:
-                segments.append(forward)
-        backward = torch.full_like(forward, LIFT)  # in the padding beyond an end every state is as likely
+                starts.append(forward[0].clone())
+        backward = torch.full_like(forward[0], LIFT)  # in the padding beyond an end every state is as likely
         marginals = torch.empty_like(padded)
         for start in range(last, -1, -SEGMENT):
-            kept = [segments.pop()]
-            for t in range(start + 1, min(start + SEGMENT, len(seen))):
-                kept.append(walk.forward(kept[-1], seen[t]))
-            for t in range(start + len(kept) - 1, start - 1, -1):
-                both = kept.pop().mul_(backward).sum(dim=3)  # (S, Q, U)
+            forward[0].copy_(starts.pop())
+            end = min(start + SEGMENT, len(padded))
+            for t in range(start + 1, end):
+                walk.forward(forward[t - start - 1], t, forward[t - start])
+            for t in range(end - 1, start - 1, -1):
+                both = forward[t - start].mul_(backward).sum(dim=3)  # (S, Q, U)
                 shares = both.permute(2, 1, 0).flatten(1)  # (U, K)
                 torch.div(shares, shares.sum(dim=1, keepdim=True), out=marginals[t])
-                backward = walk.backward(backward, seen[t])
+                walk.backward(backward, t)
         for place, member in enumerate(members):
             results[member] = marginals[: len(scores[member]), place]
     return results
 
 
 class _Walk:
-    """A frame onwards and a frame back, over (S, Q, U, Q): state, phoneme, utterance, phoneme before."""
+    """A frame onwards and a frame back through (T, U, K) likelihoods, over (S, Q, U, Q): state, phoneme,
+    utterance, phoneme before. What is needed on the way has its place for all frames."""
 
-    def __init__(self, chain: PhonemeTrigram) -> None:
+    def __init__(self, chain: PhonemeTrigram, likelihoods: torch.Tensor) -> None:
         self.count, self.size = chain.entering.shape
+        self.shape = (self.size, self.count, likelihoods.shape[1], self.count)
+        # (T, S, Q, U, 1): the same for all phonemes that may have come before
+        seen = likelihoods.unflatten(2, (self.count, self.size)).permute(0, 3, 2, 1)
+        self.seen = seen.contiguous().unsqueeze(4)
         ways = chain.ways.float().permute(1, 2, 0)[..., None, None].contiguous()  # (S, S+1, Q, 1, 1)
-        self.within, self.leaving = ways[:, : self.size], ways[:, self.size]
-        self.entering = chain.entering.float().T[..., None, None].contiguous()  # (S, Q, 1, 1)
+        entering = chain.entering.float().T[..., None, None].contiguous()  # (S, Q, 1, 1)
+        self.leaving, self.entering = ways[:, self.size].unbind(), entering.unbind()
+        self.into = [ways[:, to].unbind() for to in range(self.size)]  # a state, from each
+        self.out_of = [ways[state, : self.size].unbind() for state in range(self.size)]  # a state, to each
         self.first, self.following = chain.first.float(), chain.following.float()
         self.following_back = self.following.transpose(1, 2).contiguous()
+        self.weighed = likelihoods.new_empty(self.shape)
+        self.total, self.turned, self.moved = likelihoods.new_empty(3, *self.shape[1:])  # (Q, U, Q)
 
-    def begin(self, seen: torch.Tensor) -> torch.Tensor:
-        """The first frame, in the phonemes that come first."""
-        begun = seen.new_zeros(self.size, self.count, seen.shape[2], self.count)
-        each = torch.arange(self.count, device=seen.device)
-        come = self.first[:, None, None] * self.entering * seen  # (S, Q, U, 1)
-        begun[:, each, :, each] = come.squeeze(3).transpose(0, 1)
-        return begun.div_(begun.sum(dim=(0, 1, 3))[:, None])
+    def begin(self, here: torch.Tensor) -> None:
+        """The first frame, in the phonemes that come first: p(state, phoneme, phoneme before)."""
+        each = torch.arange(self.count, device=here.device)
+        come = self.first[:, None, None] * torch.stack(self.entering) * self.seen[0]  # (S, Q, U, 1)
+        here.zero_()[:, each, :, each] = come.squeeze(3).transpose(0, 1)
+        here.div_(here.sum(dim=(0, 1, 3))[:, None])
 
-    def forward(self, before: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-        """p(state, phoneme, phoneme before | frames up to t-1) and (S, Q, U, 1) likelihoods of frame t -> the
-        same up to t."""
-        left = torch.bmm(_weigh(before, self.leaving), self.following)  # (Q, U, Q): from q to r
-        here = _move(before, self.within, left.transpose(0, 2).contiguous(), self.entering)
-        here.mul_(seen)
-        return here.div_(here.sum(dim=(0, 1, 3))[:, None])
+    def forward(self, before: torch.Tensor, t: int, here: torch.Tensor) -> None:
+        """p(state, phoneme, phoneme before | frames up to t-1) -> ``here``, the same up to t."""
+        planes = before.unbind()
+        torch.bmm(self._weigh(planes, self.leaving), self.following, out=self.moved)  # (Q, U, Q): from q to r
+        arriving = self.turned.copy_(self.moved.transpose(0, 2))
+        _move(planes, self.into, arriving, self.entering, here)
+        here.mul_(self.seen[t])
+        here.div_(here.sum(dim=(0, 1, 3))[:, None])
 
-    def backward(self, after: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-        """p(frames after t | all of these at t), up to a factor, and likelihoods of frame t -> the same of
-        t-1; all of an utterance's add up to LIFT."""
-        weighed = after * seen
-        arriving = _weigh(weighed, self.entering).transpose(0, 2)  # (Q, U, Q): from q to r
-        left = torch.bmm(arriving, self.following_back)  # (Q, U, Q): as p came before q
-        here = _move(weighed, self.within.transpose(0, 1), left, self.leaving)
-        return here.mul_((LIFT / here.sum(dim=(0, 1, 3)))[:, None])
+    def backward(self, after: torch.Tensor, t: int) -> None:
+        """p(frames after t | all of these at t), up to a factor, becomes the same of t-1; all of an
+        utterance's add up to LIFT."""
+        planes = torch.mul(after, self.seen[t], out=self.weighed).unbind()
+        arriving = self.turned.copy_(self._weigh(planes, self.entering).transpose(0, 2))
+        torch.bmm(arriving, self.following_back, out=self.moved)  # (Q, U, Q): as p came before q
+        _move(planes, self.out_of, self.moved, self.leaving, after)
+        after.mul_((LIFT / after.sum(dim=(0, 1, 3)))[:, None])
 
-
-def _weigh(planes: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """(S, Q, U, Q) and (S, Q, 1, 1) -> (Q, U, Q): the weighted sum over states."""
-    total = planes[0] * weights[0]
-    for plane, weight in zip(planes[1:], weights[1:], strict=True):
-        total.addcmul_(plane, weight)
-    return total
+    def _weigh(self, planes: Planes, weights: Planes) -> torch.Tensor:
+        """S of (Q, U, Q) and of (Q, 1, 1) -> (Q, U, Q): the weighted sum."""
+        torch.mul(planes[0], weights[0], out=self.total)
+        for plane, weight in zip(planes[1:], weights[1:], strict=True):
+            self.total.addcmul_(plane, weight)
+        return self.total
 
 
 def _move(
-    planes: torch.Tensor, within: torch.Tensor, others: torch.Tensor, gates: torch.Tensor
-) -> torch.Tensor:
-    """(S, Q, U, Q), from state to state by (S, S, Q, 1, 1), and (Q, U, Q) from elsewhere through (S, Q, 1, 1)
-    -> (S, Q, U, Q). State by state: matrices as small as these are slower to multiply than to write out."""
-    moved = others * gates
-    for to, weights in zip(moved, within.unbind(1), strict=True):
+    planes: Planes, ways: Sequence[Planes], others: torch.Tensor, gates: Planes, moved: torch.Tensor
+) -> None:
+    """S of (Q, U, Q), by S times S ways (Q, 1, 1) between states, and (Q, U, Q) from elsewhere through S of
+    (Q, 1, 1) -> (S, Q, U, Q) ``moved``. State by state: to multiply matrices as small as these takes longer.
+    """
+    for to, gate, weights in zip(moved.unbind(), gates, ways, strict=True):
+        torch.mul(others, gate, out=to)
         for plane, weight in zip(planes, weights, strict=True):
             to.addcmul_(plane, weight)
-    return moved
 
 
 def _histogram(*values: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
