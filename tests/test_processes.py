@@ -37,10 +37,12 @@ def train(
     *,
     norm: str = "batch",
     dropout: float = 0.0,
+    patience: int | None = None,
     stop: bool = False,
     resume: Path | None = None,
 ) -> dict[str, Any]:
-    """Train, from a checkpoint on if there is one, to the end or until the last process gets a signal."""
+    """Train, from a checkpoint on if there is one, to the end or until the last process gets a signal; with
+    a patience nothing is learned."""
     stores = {
         split: open_store(files, folder / "stores", context=2, num_classes=6)
         for split, files in open_contest(folder / "contest").items()
@@ -52,8 +54,9 @@ def train(
         build_model(options, 8, 6),
         stores["train"],
         stores["dev"],
-        settings=FitConfig(epochs=3, batch_size=33, label_smoothing=0.1, ema=0.9),  # 33: 16 frames and 17
-        optim=OptimConfig(),
+        # 33: 16 frames and 17
+        settings=FitConfig(epochs=3, patience=patience, batch_size=33, label_smoothing=0.1, ema=0.9),
+        optim=OptimConfig() if patience is None else OptimConfig(lr=1e-12, final_lr=0.0),
         seed=7,
         device=torch.device("cpu"),
         precision="float32",
@@ -129,6 +132,7 @@ def meeting(processes: Processes, folder: Path) -> dict[str, Any]:
         "none": train(processes, folder, "none-2", norm="none"),
         "batch": train(processes, folder, "batch-2"),
         "stopped": train(processes, folder, "stopped-2", stop=True),
+        "patience": train(processes, folder, "patience", norm="none", patience=1),
         "after one": train(processes, folder, "after-one", resume=folder / "stopped-1/last.pt"),
         "dropout": train(processes, folder, "dropout", dropout=0.3),
         "dropout, stopped": train(processes, folder, "dropout-stopped", dropout=0.3, stop=True),
@@ -208,6 +212,12 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(two: Any, folder: Pa
     assert {path.name for path in (folder / "stopped-2").iterdir()} == {
         "last.pt", "best.pt", "metrics.jsonl", "train.log",
     }  # fmt: skip
+
+
+def test_patience_ends_all_processes_after_the_same_epoch(two: Any) -> None:
+    assert [results["patience"]["steps"] for results in two] == [16, 16]
+    first, second = two[0]["patience"]["history"]
+    assert first["dev_accuracy"] == second["dev_accuracy"]
 
 
 def test_a_run_goes_on_with_another_number_of_processes(one: Any, two: Any, folder: Path) -> None:
