@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from senone.config import DecodeConfig
 from senone.decode.batches import BATCH
@@ -212,18 +213,21 @@ def choose_scales(
     """The decoder with those scales of the ``grid`` that get the most frames of U utterances of dev right, of
     which evidence and (T,) labels are known: one scale after the other, until a round changes none."""
     counted: dict[Scales, int] = {}
+    bar = tqdm(desc=f"scales of {decoder.name}", unit=" tried", leave=False, disable=None)  # only for eyes
 
     def right(scales: Scales) -> int:
         if scales not in counted:
             states = replace(decoder, scales=scales).decide(evidence)
             counted[scales] = sum(int((p == y).sum()) for p, y in zip(states, labels, strict=True))
+            bar.update()
         return counted[scales]
 
     chosen = replace(decoder.scales, **{name: values[0] for name, values in grid.items() if len(values) == 1})
-    for _ in range(rounds):
-        before = chosen
-        for name, values in grid.items():
-            chosen = max((replace(chosen, **{name: value}) for value in values), key=right)
-        if chosen == before:
-            break
+    with bar:
+        for _ in range(rounds):
+            before = chosen
+            for name, values in grid.items():
+                chosen = max((replace(chosen, **{name: value}) for value in values), key=right)
+            if chosen == before:
+                break
     return replace(decoder, scales=chosen)
