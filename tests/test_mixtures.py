@@ -78,13 +78,20 @@ def test_two_clouds_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(log_weights[near].exp(), torch.tensor([2 / 3, 1 / 3]), rtol=0.02, atol=0)
     expected = torch.tensor([[0.0, 0.0], [5.0, -3.0]])
     torch.testing.assert_close(means[near], expected, rtol=0, atol=0.1)
-    # each is widened by a fiftieth of the whole cloud's variance
-    variances = torch.tensor([0.25, 1.0]) + 0.02 * values.var(dim=0)
-    torch.testing.assert_close(1 / precisions, variances.expand(2, 2), rtol=0.1, atol=0)
+    torch.testing.assert_close(1 / precisions, torch.tensor([0.25, 1.0]).expand(2, 2), rtol=0.1, atol=0)
+
+
+def test_no_gaussian_is_narrower_than_a_hundredth_of_all_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("senone.decode.mixtures.ROUNDS", 100)
+    values = torch.randn(3000, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 0.01])
+    values[::2] += torch.tensor([8.0, 0.0])
+    _, _, precisions = fit_mixture(values, 2, torch.tensor([20.0, 9.0]))
+    expected = torch.tensor([1.0, 0.09]).expand(2, 2)
+    torch.testing.assert_close(1 / precisions, expected, rtol=0.1, atol=0)
 
 
 def test_more_rounds_never_make_the_data_less_likely(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("senone.decode.mixtures.WIDENING", 0.0)
+    monkeypatch.setattr("senone.decode.mixtures.NARROWEST", 0.0)
     values = torch.randn(2000, 3, generator=torch.Generator().manual_seed(0)).cumsum(dim=1) ** 3
     found = []
     for rounds in range(8):

@@ -21,9 +21,9 @@ SIDE = 2  # frames before and after one that its slope is taken from
 FRAMES = 1_000_000  # of train that mixtures are fitted to, at most
 BLOCK = 1024  # frames whose likelihoods under each Gaussian are there at once
 ROUNDS = 8  # of expectation and maximisation, after each split
-APART = 0.2  # standard deviations that a split puts on either side
+APART = 0.1  # standard deviations that a split puts on either side
 PER_GAUSSIAN = 50  # frames that a state must have for each
-WIDENING = 0.02  # of a state's variance, that each Gaussian gets beside its own
+NARROWEST = 0.01  # of the variance of all states' values, that each Gaussian has at least
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,6 @@ def fit_mixture(
     total = (values - means).square().sum(dim=0) + variance
     precisions = ((len(values) + 1) / total)[None]
     log_weights = torch.zeros(1)
-    own = 1 / precisions[0]
     both = with_squares(values)
     while len(means) < count:
         heaviest = log_weights.topk(min(count - len(means), len(means))).indices
@@ -129,7 +128,7 @@ def fit_mixture(
             shares = log_joint(both, log_weights, means, precisions).softmax(dim=1)  # (N, M)
             weights = shares.sum(dim=0) + 1e-3  # (M,)
             means, squares = (shares.T @ both / weights[:, None]).chunk(2, dim=1)
-            precisions = 1 / ((squares - means.square()).clamp(min=0) + WIDENING * own)
+            precisions = 1 / torch.maximum(squares - means.square(), NARROWEST * variance)
             log_weights = (weights / weights.sum()).log()
     return log_weights, means, precisions
 
