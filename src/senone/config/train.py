@@ -84,7 +84,7 @@ class DecodeConfig:
 class FitConfig:
     """The training loop."""
 
-    epochs: int = 6
+    epochs: int = 5
     patience: int | None = None  # epochs without a better dev accuracy, after which a run ends; null: never
     batch_size: int = 512  # frames
     chunk: int = 1  # frames of an example: 1 are shuffled frames, more are neighbours of one utterance

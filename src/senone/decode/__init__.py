@@ -167,7 +167,7 @@ def fit_decoder(
     """The decoder that is asked for, None for argmax: its chain and mixtures taken from train, its scales,
     where they are not given, chosen by (T, K) logits, (T,) labels and what is heard, (T, D), of U utterances
     of dev. A trigram takes thirty times as long as forward-backward, which therefore chooses in its place;
-    only what paths, network and mixtures count is tried again, on every other utterance."""
+    only what paths, network and mixtures count is tried again."""
     if settings.name == "argmax":
         return None
     asked = {name: getattr(settings, f"{name}_scale") for name in GRID}
@@ -193,7 +193,7 @@ def fit_decoder(
         chosen = asdict(decoder.scales)
         near: dict[str, Sequence[float]] = {"path": grid["path"]}
         near |= {name: neighbours(grid[name], chosen[name]) for name in ("acoustic", "mixture")}
-        decoder = choose_scales(decoder, evidence[::2], labels[::2], near, rounds=1)
+        decoder = choose_scales(decoder, evidence, labels, near, rounds=1)
     return decoder if decoder.scales.mixture else replace(decoder, mixtures=None)
 
 
