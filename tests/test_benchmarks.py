@@ -148,7 +148,8 @@ def test_without_a_card_the_figures_are_named(monkeypatch: pytest.MonkeyPatch) -
 def test_decoders_are_measured_an_utterance() -> None:
     check(
         decode.measure_decoders(2, 10, 2),
-        "matrix products", "forward-backward", "Viterbi", "Viterbi, every transition seen", "likelihoods",
+        "matrix products", "forward-backward", "Viterbi", "Viterbi, every transition seen", "trigram",
+        "likelihoods",
         "forward-backward / its matrix products",
     )  # fmt: skip
 

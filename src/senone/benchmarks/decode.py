@@ -9,7 +9,16 @@ import torch
 from senone.benchmarks.figure import Figure, interleave, one_thread, ratio
 from senone.benchmarks.synthetic import CLASSES, random_store, spoken_chain
 from senone.config import DecodeConfig
-from senone.decode import BATCH, Mixtures, StateChain, decode_marginals, decode_path, hear
+from senone.decode import (
+    BATCH,
+    Mixtures,
+    PhonemeTrigram,
+    StateChain,
+    decode_marginals,
+    decode_path,
+    decode_trigram,
+    hear,
+)
 
 FRAMES = 600
 GOAL = 2.0  # ms
@@ -22,17 +31,20 @@ def measure(quick: bool) -> Iterator[Figure]:
 
 
 def measure_decoders(utterances: int, frames: int, rounds: int) -> Iterator[Figure]:
-    """A batch of utterances by both and by mixtures, and the matrix products of forward-backward alone."""
+    """A batch of utterances by each decoder and by mixtures, and the matrix products of forward-backward."""
     noise = random_store(200_000)
     chain, dense, mixtures = spoken_chain(), StateChain.count(noise), Mixtures.fit(noise, GAUSSIANS)
+    trigram = PhonemeTrigram.count(noise)
     spoken = random_store(utterances * frames, shortest=frames, longest=frames)
     generator = torch.Generator().manual_seed(0)
     scores = [3 * torch.randn(frames, CLASSES, generator=generator) for _ in range(utterances)]
+    few = scores[: max(1, utterances // 4)]  # of what takes thirty times as long
     functions: dict[str, Callable[[], object]] = {
         "matrix products of forward-backward": matrix_products(utterances, frames),
         "forward-backward": lambda: decode_marginals(chain, scores),
         "Viterbi": lambda: decode_path(chain, scores),
         "Viterbi, every transition seen": lambda: decode_path(dense, scores),  # in noise all follow all
+        "trigram": lambda: decode_trigram(trigram, few),
         f"likelihoods under {GAUSSIANS} Gaussians a state": lambda: [
             mixtures(heard) for heard in hear(spoken, range(utterances))
         ],
@@ -41,7 +53,8 @@ def measure_decoders(utterances: int, frames: int, rounds: int) -> Iterator[Figu
     for name, times in seconds.items():
         goal = GOAL if name in ("forward-backward", "Viterbi") else None
         figure = f"decode {frames} frames of {CLASSES} states: {name}"
-        yield Figure(figure, 1e3 * float(np.median(times)) / utterances, "ms", goal=goal)
+        count = len(few) if name == "trigram" else utterances
+        yield Figure(figure, 1e3 * float(np.median(times)) / count, "ms", goal=goal)
     products, ours = seconds["matrix products of forward-backward"], seconds["forward-backward"]
     yield Figure("decode: forward-backward / its matrix products", ratio(ours, products), floor=1.0)
 
