@@ -174,7 +174,7 @@ def _build_store(
     np.array(lengths, np.int64).tofile(folder / "lengths.bin")
     speakers.astype(np.int64).tofile(folder / "speakers.bin")
     for name, values in (("levels", moments.levels), ("means", means), ("spreads", spreads)):
-        values.astype(np.float32)[whose].tofile(folder / f"{name}.bin")
+        values[whose].astype(np.float32, copy=False).tofile(folder / f"{name}.bin")
     about = {
         "key": key,
         "settings": settings,

@@ -32,16 +32,17 @@ def find_speakers(means: np.ndarray, drifts: np.ndarray) -> np.ndarray:
     heard -= heard.mean(axis=0)
     varies = np.square(heard).mean() + np.trace(within)
     within += (1e-12 + 1e-4 * varies) * np.eye(len(within))  # or what never varies would count for ever
-    heard = heard @ np.linalg.inv(np.linalg.cholesky(within)).T  # what was said now has variance 1
-    total, axes = np.linalg.eigh(heard.T @ heard / len(heard))
-    return _cut(heard @ axes, np.maximum(total - 1, 0))
+    whitening = np.linalg.inv(np.linalg.cholesky(within)).T  # what was said then has variance 1
+    total, axes = np.linalg.eigh(whitening.T @ (heard.T @ heard / len(heard)) @ whitening)
+    return _cut(heard @ (whitening @ axes), np.maximum(total - 1, 0))
 
 
 def _cut(heard: np.ndarray, between: np.ndarray) -> np.ndarray:
     """(U, C) vectors, each its speaker's, of (C,) variances ``between`` speakers, and something of variance 1
     -> (U,) int64 speakers."""
     count = len(heard)
-    sums = np.concatenate([np.zeros((1, len(between))), np.cumsum(heard, axis=0)])
+    sums = np.zeros((count + 1, len(between)))
+    np.cumsum(heard, axis=0, out=sums[1:])
     lengths = np.arange(1, LONGEST + 1)[:, None]  # of all stretches that may be one speaker's
     shrink = between / (1 + lengths * between)
     fixed = -0.5 * np.log1p(lengths * between).sum(axis=1) + (lengths[:, 0] - 1) * math.log(1 - CHANGE)
