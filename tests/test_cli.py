@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from omegaconf import OmegaConf
 
 from senone.corpus.contest import write_utterances
@@ -98,6 +99,29 @@ def test_a_submission_from_anywhere_is_checked(tmp_path: Path, contest_folder: P
     assert_one_line(done, "check_submission.py: mine.csv, line 3: expected a label of 0 to 5, got label '6'")
     done = run_script(tmp_path, "check_submission.py", str(csv), "--root", str(contest_folder))
     assert_one_line(done, "mine.csv: 2 rows, expected one for each of")
+
+
+def test_recordings_with_alignments_can_be_trained_on(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for speaker in "abcd":
+        (tmp_path / "speech" / speaker).mkdir(parents=True)
+        for utterance in range(2):
+            path = tmp_path / "speech" / speaker / f"{utterance}.wav"
+            soundfile.write(path, generator.normal(0, 1000, 16000).astype(np.int16), 16000)
+            path.with_suffix(".lab").write_text("1000000 3000000 bcl\n3000000 7000000 IY1\n")
+    assert_one_line(run_script(tmp_path, "prepare_audio.py"), "audio=None: expected a folder of recordings")
+    done = run_script(tmp_path, "prepare_audio.py", "audio=speech")
+    assert_one_line(done, "prepare_audio.py: speech/", "0.wav: unknown phoneme 'bcl'", "phonemes=[bcl:AH]")
+    assert list((tmp_path / "data").iterdir()) == []
+    done = run_script(tmp_path, "prepare_audio.py", "audio=speech", "phonemes=[bcl:B]")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "train: 2 speakers, 4 utterances, 400 frames"
+    command = done.stdout.splitlines()[-1].split("train.py ")[1].split()
+    quick = ["model.widths=[8]", "model.context=1", "train.epochs=1", "train.batch_size=100", "decode=argmax"]
+    done = run_script(tmp_path, "train.py", *command, *quick, "name=mine", "device=cpu")
+    assert done.returncode == 0, done.stderr
+    assert "40 bins, 138 classes" in done.stdout
+    assert len((tmp_path / "submissions" / "mine.csv").read_text().splitlines()) == 201
 
 
 def test_a_random_search_draws_by_key_and_seed(tmp_path: Path) -> None:

@@ -120,6 +120,7 @@ def test_no_pickle_is_opened_without_restriction() -> None:
         (["hydra", "omegaconf"], ["senone", "senone.run", "senone.inference", "senone.config"]),
         (["torch", "hydra", "pandas"], ["senone", "senone.part1"]),
         (["espeakng_loader", "kaldi_native_fbank", "scipy"], ["senone.run", "senone.corpus.synthesis"]),
+        (["soundfile", "praatio", "kaldi_native_fbank"], ["senone.run", "senone.corpus.audio"]),
         (["matplotlib"], ["senone.run", "senone.inference"]),
     ],
 )

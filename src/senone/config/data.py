@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from senone.config.checks import require, require_choice
+from senone.phonemes import PHONEMES
 
 
 @dataclass
@@ -25,6 +26,41 @@ class CorpusConfig:
             require(valid, f"corpus.{split}", numbers, "[speakers, utterances of each], both 1 or more")
         require(self.seed >= 0, "corpus.seed", self.seed, "0 or more")
         require(self.workers >= 0, "corpus.workers", self.workers, "0 (one a core) or more")
+
+
+@dataclass
+class AudioConfig:
+    """Recordings with alignments, to be made into the contest's files."""
+
+    audio: str | None = None  # folder of recordings: SPEAKER/.../NAME.wav, or those below train, dev and test
+    alignments: str | None = None  # null: beside the recordings; a folder like audio; or a CTM file
+    out: str = "data/recorded"
+    tier: str = "phones"  # of a TextGrid
+    phonemes: list[str] = field(default_factory=list)  # an aligner's label and the phoneme it is: bcl:SIL
+    speaker_folder: int = 1  # which folder's name says who speaks; 0: each recording stands alone
+    dev: float = 0.1  # share of the utterances, at least
+    test: float = 0.1
+    seed: int = 0  # of who is in which split
+    on_bad: str = "refuse"  # a recording or alignment that cannot be used
+
+    def __post_init__(self) -> None:
+        require(bool(self.audio), "audio", self.audio, "a folder of recordings")
+        for split in ("dev", "test"):
+            share = getattr(self, split)
+            require(0 < share < 0.5, split, share, "a share above 0 and below 0.5")
+        for pair in self.phonemes:
+            label, colon, _ = pair.rpartition(":")
+            require(bool(label and colon), "phonemes", pair, "LABEL:PHONEME, as bcl:SIL")
+            require_choice(f"phonemes, {label}", self.mapping[label], PHONEMES)
+        require(self.speaker_folder >= 0, "speaker_folder", self.speaker_folder, "0 or more")
+        require(self.seed >= 0, "seed", self.seed, "0 or more")
+        require_choice("on_bad", self.on_bad, ("refuse", "drop"))
+
+    @property
+    def mapping(self) -> dict[str, str]:
+        """The phoneme of each label in ``phonemes``."""
+        pairs = (pair.rpartition(":") for pair in self.phonemes)
+        return {label: phoneme for label, _, phoneme in pairs}
 
 
 @dataclass
