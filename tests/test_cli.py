@@ -48,6 +48,7 @@ def assert_one_line(done: subprocess.CompletedProcess[str], *parts: str) -> None
         (["model.widths=[a]"], ["model.widths=[a]"]),
         (["device=cuda:77"], ["device=cuda:77 cannot be used"]),
         (["optim.lr=["], ["no viable alternative"]),
+        (["trackers=[mlflow]"], ["trackers=mlflow: expected", "tensorboard", "wandb"]),
         (["train.resume=nowhere/last.pt"], ["nowhere/last.pt: there is no such checkpoint"]),
     ],
 )

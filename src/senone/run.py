@@ -27,13 +27,13 @@ from senone.phonemes import phoneme_names, states_per_group
 from senone.processes import Processes, joined, processes_here
 from senone.progress import Progress
 from senone.report import can_draw, plot_confusion, plot_curves, plot_utterance, write_report
-from senone.runlog import RunLog
+from senone.runlog import RunLog, require_trackers
 from senone.submission import hand_in
 from senone.train import Stopped, Trainer
 
 # what may differ between a run and its continuation
 WHEREABOUTS = {"name", "runs", "submissions", "device", "corpus.root", "corpus.workers", "data.root",
-               "data.cache", "data.competition", "train.resume", "train.compile"}  # fmt: skip
+               "data.cache", "data.competition", "train.resume", "train.compile", "trackers"}  # fmt: skip
 
 
 def train_run(config: TrainConfig, typed: list[str]) -> Path:
@@ -49,6 +49,7 @@ def train_run(config: TrainConfig, typed: list[str]) -> Path:
 
 def _train(config: TrainConfig, typed: list[str], processes: Processes) -> Path:
     """``train_run`` for one of the processes; 0 makes corpus, stores and folder, and the others find them."""
+    require_trackers(config.trackers)
     device = processes.in_turn(lambda: processes.own_device(choose_device(config.device)))
     precision = choose_precision(config.train.precision, device)
     # refuses a batch that is too small before data is read
@@ -60,6 +61,7 @@ def _train(config: TrainConfig, typed: list[str], processes: Processes) -> Path:
     model.prepare(data.train)
     folder = resume.parent if resume else processes.from_first(lambda: _new_run(config, data))
     log = RunLog(folder, quiet=processes.rank > 0)
+    log.track(config.trackers, asdict(config))
     together = f", {processes.count} processes" if processes.count > 1 else ""
     log.say(f"run {log.folder} on {describe_device(device)}{together}, {precision}")
     for name, store in data.splits.items():

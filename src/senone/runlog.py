@@ -1,8 +1,10 @@
 """A run's folder, and everything that is written down while it runs."""
 
+import importlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 PACKAGES = ("senone", "torch", "numpy", "pandas")
+Tracker = Callable[[dict[str, Any]], object]  # is shown the record of each epoch
 
 
 class RunLog:
@@ -19,6 +22,7 @@ class RunLog:
 
     def __init__(self, folder: Path, quiet: bool = False) -> None:
         self.folder, self.quiet = folder, quiet
+        self.trackers: list[Tracker] = []
 
     @classmethod
     def create(cls, root: Path, name: str) -> "RunLog":
@@ -56,6 +60,46 @@ class RunLog:
         partial = self.folder / "metrics.jsonl.partial"
         partial.write_text("".join(json.dumps(record) + "\n" for record in records))
         partial.replace(self.folder / "metrics.jsonl")
+        for track in self.trackers:
+            track(records[-1])
+
+    def track(self, names: Iterable[str], config: dict[str, Any]) -> None:
+        """Show each record to these of TRACKERS as well."""
+        if not self.quiet:
+            self.trackers = [TRACKERS[name](self.folder, config) for name in names]
+
+
+def require_trackers(names: Iterable[str]) -> None:
+    """Raise RuntimeError for one that is not installed."""
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            raise RuntimeError(f"trackers={name} needs its package: pip install {name}") from None
+
+
+def _tensorboard(folder: Path, config: dict[str, Any]) -> Tracker:
+    """Scalars in the run's folder, for ``tensorboard --logdir runs``."""
+    writer = importlib.import_module("torch.utils.tensorboard").SummaryWriter(folder)
+
+    def track(record: dict[str, Any]) -> None:
+        for key, value in record.items():
+            writer.add_scalar(key, value, record["step"])
+        writer.flush()
+
+    return track
+
+
+def _wandb(folder: Path, config: dict[str, Any]) -> Tracker:
+    """A run of the folder's name in the project senone; a resumed one goes on in it."""
+    name = folder.name
+    run = importlib.import_module("wandb").init(
+        project="senone", name=name, id=name, dir=folder, config=config, resume="allow"
+    )
+    return lambda record: run.log(record, step=record["step"])
+
+
+TRACKERS = {"tensorboard": _tensorboard, "wandb": _wandb}
 
 
 def bar_interval() -> float:

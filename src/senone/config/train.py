@@ -133,8 +133,11 @@ class TrainConfig:
     name: str | None = None  # of the run; null: the data, the model and the time
     runs: str = "runs"
     submissions: str = "submissions"
+    trackers: list[str] = field(default_factory=list)  # who is shown each epoch's record as well
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**31, "seed", self.seed, "0 up to but not 2**31")
         valid = self.name is None or (self.name not in ("", ".", "..") and not set(self.name) & set("/\\"))
         require(valid, "name", self.name, "the name of a folder below runs")
+        for tracker in self.trackers:
+            require_choice("trackers", tracker, ("tensorboard", "wandb"))
