@@ -175,6 +175,19 @@ def test_folders_named_train_dev_and_test_are_the_splits(tmp_path: Path) -> None
         prepare_audio(settings(tmp_path, out=str(tmp_path / "other")), progress=False)
 
 
+def test_a_test_folder_may_be_without_any_alignment(tmp_path: Path) -> None:
+    for split, name in {"train": "a", "dev": "b", "test": "c"}.items():
+        speakers(tmp_path / "audio" / split, name, utterances=2)
+    (tmp_path / "audio" / "test" / "c" / "c0.TextGrid").unlink()
+    with pytest.raises(ValueError, match=r"c0.wav: there is no test/c/c0.TextGrid or .lab in"):
+        prepare_audio(settings(tmp_path), progress=False)  # one of two is an oversight
+    (tmp_path / "audio" / "test" / "c" / "c1.TextGrid").unlink()
+    lines = prepare_audio(settings(tmp_path), progress=False)
+    assert lines[-1] == "test: 1 speakers, 2 utterances, 160 frames, not aligned"
+    splits = open_contest(tmp_path / "out")
+    assert (splits["test"].labels_path, splits["test"].lengths) == (None, [80, 80])
+
+
 @given(
     counts=st.lists(st.integers(1, 9), min_size=3, max_size=12),
     dev=st.floats(0.01, 0.49),
@@ -297,7 +310,7 @@ def test_a_ctm_that_cannot_be_read_names_its_line(tmp_path: Path) -> None:
 
 
 BROKEN = {
-    "no alignment": r"a0.wav: there is no .*a0.TextGrid or .lab",
+    "no alignment": r"a0.wav: there is no train/a/a0.TextGrid or .lab in ",
     "no sound": r"a0.wav: .*Format not recognised",
     "two channels": r"a0.wav: audio: expected one channel",
     "too short": r"a0.wav: 6 phonemes need 18 frames or more, got 17",

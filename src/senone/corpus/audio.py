@@ -55,9 +55,18 @@ class Recording:
     split: str | None
 
 
+class Heard(NamedTuple):
+    """A recording, its (T, F) frames and its (T,) states, none where it is not aligned."""
+
+    recording: Recording
+    frames: np.ndarray
+    states: np.ndarray
+
+
 def prepare_audio(config: AudioConfig, progress: bool = True) -> list[str]:
     """Write the contest's files into ``config.out``, whole or not at all, with ``utterances.csv``, which says
-    what became of which recording, and the labels of test apart; returns lines that say so.
+    what became of which recording, and the labels of test apart, unless nothing in its folder is aligned;
+    returns lines that say so.
 
     ValueError for a recording or an alignment that cannot be used, unless ``on_bad="drop"`` leaves it out,
     where ``out`` holds anything, and where there are too few speakers for three splits. RuntimeError without
@@ -69,8 +78,7 @@ def prepare_audio(config: AudioConfig, progress: bool = True) -> list[str]:
     recordings = find_recordings(audio, config.speaker_folder)
     splits = split_recordings(recordings, config.dev, config.test, config.seed)
     listener = Listener(Alignments(Path(config.alignments or audio), config.tier), config.mapping)
-    lines = []
-    rows: list[tuple[str | int, ...]] = [("split", "utterance", "speaker", "recording", "frames")]
+    lines, rows = [], []
     out.parent.mkdir(parents=True, exist_ok=True)
     silent = None if progress else True  # None: only for eyes
     bar = tqdm(total=len(recordings), desc="hearing", unit=" recordings", leave=False, disable=silent)
@@ -78,29 +86,39 @@ def prepare_audio(config: AudioConfig, progress: bool = True) -> list[str]:
         partial = Path(scratch, "corpus")
         (partial / "private").mkdir(parents=True)
         for split, members in splits.items():
-            heard = []
+            labelled = split != "test" or any(listener.alignments.find(member.name) for member in members)
+            heard: list[Heard] = []
             for recording in members:
                 bar.update()
                 try:
-                    heard.append((recording, *listener(recording)))
+                    heard.append(listener(recording, labelled))
                 except ValueError as error:
                     if config.on_bad == "refuse":
                         raise
                     lines.append(f"dropped: {error}")
             if not heard:
                 raise ValueError(f"nothing is left for {split}; {lines[-1]}")
-            labels = TEST_LABELS if split == "test" else f"{split}_labels.npy"
-            write_utterances(partial / f"{split}.npy", [frames for _, frames, _ in heard])
-            write_utterances(partial / labels, [states for _, _, states in heard])
-            for place, (recording, frames, _) in enumerate(heard):
-                rows.append((split, place, recording.speaker, recording.name.as_posix(), len(frames)))
-            speakers = {recording.speaker for recording, _, _ in heard}
-            total = sum(len(frames) for _, frames, _ in heard)
-            lines.append(f"{split}: {len(speakers)} speakers, {len(heard):,} utterances, {total:,} frames")
+            lines.append(_write_split(partial, split, heard, labelled))
+            rows += [
+                (split, place, one.recording.speaker, one.recording.name.as_posix(), len(one.frames))
+                for place, one in enumerate(heard)
+            ]
         with (partial / "utterances.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(rows)
+            csv.writer(file).writerows([("split", "utterance", "speaker", "recording", "frames"), *rows])
         partial.replace(out)
     return lines
+
+
+def _write_split(folder: Path, split: str, heard: Sequence[Heard], labelled: bool) -> str:
+    """Write a split's files, and say what is in them."""
+    write_utterances(folder / f"{split}.npy", [one.frames for one in heard])
+    if labelled:
+        labels = TEST_LABELS if split == "test" else f"{split}_labels.npy"
+        write_utterances(folder / labels, [one.states for one in heard])
+    speakers = len({one.recording.speaker for one in heard})
+    frames = sum(len(one.frames) for one in heard)
+    line = f"{split}: {speakers} speakers, {len(heard):,} utterances, {frames:,} frames"
+    return line if labelled else f"{line}, not aligned"
 
 
 def find_recordings(audio: Path, speaker_folder: int) -> list[Recording]:
@@ -164,17 +182,22 @@ class Alignments:
         self.where, self.tier = where, tier
         self.in_ctm = None if where.is_dir() else read_ctm(where)
 
+    def find(self, name: Path) -> list[Interval] | Path | None:
+        """What there is of the recording ``name``: its line in the CTM, or its file."""
+        if self.in_ctm is not None:
+            return self.in_ctm.get(name.stem)
+        files = (self.where / name.with_suffix(suffix) for suffix in (".TextGrid", ".lab"))
+        return next((path for path in files if path.is_file()), None)
+
     def __call__(self, name: Path) -> list[Interval]:
         """Those of the recording ``name``; ValueError where there are none."""
-        if self.in_ctm is not None:
-            if name.stem not in self.in_ctm:
-                raise ValueError(f"{self.where} does not know {name.stem}")
-            return self.in_ctm[name.stem]
-        for suffix in (".TextGrid", ".lab"):
-            path = self.where / name.with_suffix(suffix)
-            if path.is_file():
-                return read_textgrid(path, self.tier) if suffix == ".TextGrid" else read_lab(path)
-        raise ValueError(f"there is no {self.where / name.with_suffix('')}.TextGrid or .lab")
+        found = self.find(name)
+        if found is None:
+            missing = name.stem if self.in_ctm is not None else f"{name.with_suffix('')}.TextGrid or .lab"
+            raise ValueError(f"there is no {missing} in {self.where}")
+        if isinstance(found, Path):
+            return read_lab(found) if found.suffix == ".lab" else read_textgrid(found, self.tier)
+        return found
 
 
 def read_textgrid(path: Path, tier: str) -> list[Interval]:
@@ -292,16 +315,19 @@ class Listener:
         self.soundfile = _import("soundfile")
         self.rate, self.first = 0, Path()
 
-    def __call__(self, recording: Recording) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, recording: Recording, labelled: bool) -> Heard:
         try:
             samples, rate = self.soundfile.read(recording.path, dtype="int16")
             self.rate, self.first = (self.rate, self.first) if self.rate else (rate, recording.name)
             if rate != self.rate:
                 raise ValueError(f"{rate} Hz, but {self.first} has {self.rate} Hz: bring both to one rate")
-            frames = log_mel(samples, rate)
-            intervals = self.alignments(recording.name)
-            phonemes, edges = phoneme_times(intervals, len(samples) / rate, self.mapping)
-            return frames, state_labels(phonemes, edges, len(frames))
+            frames, states = log_mel(samples, rate), np.empty(0, np.int64)
+            if labelled:
+                intervals = self.alignments(recording.name)
+                states = state_labels(
+                    *phoneme_times(intervals, len(samples) / rate, self.mapping), len(frames)
+                )
+            return Heard(recording, frames, states)
         except (ValueError, self.soundfile.SoundFileError) as error:
             raise ValueError(f"{recording.path}: {error}") from None
 
