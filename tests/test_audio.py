@@ -161,6 +161,14 @@ def test_alignments_lie_beside_the_recordings_or_elsewhere_or_in_one_file(tmp_pa
     assert [sum(split.lengths) for split in splits.values()] == [80, 80, 80]
 
 
+def test_a_ctm_cannot_tell_recordings_of_one_name_apart(tmp_path: Path) -> None:
+    for folder in "abc":
+        record(tmp_path / "audio" / folder / "hello.wav")
+    (tmp_path / "all.ctm").write_text("hello 1 0.1 0.2 AH\n")
+    with pytest.raises(ValueError, match=r"all.ctm: is its hello a/hello.wav or b/hello.wav\?"):
+        prepare_audio(settings(tmp_path, alignments=str(tmp_path / "all.ctm")), progress=False)
+
+
 def test_folders_named_train_dev_and_test_are_the_splits(tmp_path: Path) -> None:
     for split, names in {"train": "ab", "dev": "c", "test": "de"}.items():
         speakers(tmp_path / "audio" / split, names, utterances=1)
@@ -285,6 +293,7 @@ def test_times_that_cannot_be_are_refused(intervals: list[Interval], message: st
     ("name", "content", "message"),
     [
         ("x.lab", b"0 1000000 HH\n1000000 two AH\n", r"x.lab, line 2: .* LABEL, got '1000000 two AH'"),
+        ("x.lab", b"0 nan HH\n", r"x.lab, line 1: expected START END LABEL, got '0 nan HH'"),
         ("x.lab", b"0 1000000\n", r"x.lab, line 1: expected START END LABEL"),
         ("x.lab", b"0 1 \xff\xfe\n", r"x.lab: expected a text in UTF-8"),
         ("x.TextGrid", b"hello", r"x.TextGrid: cannot be read as a TextGrid"),

@@ -7,6 +7,7 @@ is of all of them. Each phoneme's three states take a third of it, since nobody 
 
 import csv
 import importlib
+import math
 import re
 import tempfile
 from collections import Counter
@@ -77,7 +78,9 @@ def prepare_audio(config: AudioConfig, progress: bool = True) -> list[str]:
         raise ValueError(f"out={out} is there already: choose another folder or empty this one")
     recordings = find_recordings(audio, config.speaker_folder)
     splits = split_recordings(recordings, config.dev, config.test, config.seed)
-    listener = Listener(Alignments(Path(config.alignments or audio), config.tier), config.mapping)
+    alignments = Alignments(Path(config.alignments or audio), config.tier)
+    alignments.require_clear(recordings)
+    listener = Listener(alignments, config.mapping)
     lines, rows = [], []
     out.parent.mkdir(parents=True, exist_ok=True)
     silent = None if progress else True  # None: only for eyes
@@ -86,7 +89,7 @@ def prepare_audio(config: AudioConfig, progress: bool = True) -> list[str]:
         partial = Path(scratch, "corpus")
         (partial / "private").mkdir(parents=True)
         for split, members in splits.items():
-            labelled = split != "test" or any(listener.alignments.find(member.name) for member in members)
+            labelled = split != "test" or any(alignments.find(member.name) for member in members)
             heard: list[Heard] = []
             for recording in members:
                 bar.update()
@@ -182,6 +185,14 @@ class Alignments:
         self.where, self.tier = where, tier
         self.in_ctm = None if where.is_dir() else read_ctm(where)
 
+    def require_clear(self, recordings: Sequence[Recording]) -> None:
+        """Raise ValueError if two recordings have the same name, by which alone a CTM knows them."""
+        seen: dict[str, Path] = {}
+        for recording in recordings if self.in_ctm is not None else ():
+            before = seen.setdefault(recording.name.stem, recording.name)
+            if before != recording.name:
+                raise ValueError(f"{self.where}: is its {before.stem} {before} or {recording.name}?")
+
     def find(self, name: Path) -> list[Interval] | Path | None:
         """What there is of the recording ``name``: its line in the CTM, or its file."""
         if self.in_ctm is not None:
@@ -249,8 +260,8 @@ def _timed_lines(path: Path, pattern: str) -> Iterator[tuple[list[str], tuple[fl
         try:
             times = float(fields[place]), float(fields[place + 1])
         except (IndexError, ValueError):
-            times = None
-        if times is None or len(fields) < len(names):
+            times = math.nan, math.nan
+        if not all(map(math.isfinite, times)) or len(fields) < len(names):
             raise ValueError(f"{path}, line {number}: expected {pattern}, got {line.strip()!r}")
         yield fields, times
 
