@@ -13,17 +13,15 @@ from hypothesis import strategies as st
 
 from senone.config import AudioConfig
 from senone.corpus.alignment import state_labels
-from senone.corpus.audio import (
+from senone.corpus.alignment_files import (
     Interval,
-    find_recordings,
     phoneme_of,
     phoneme_times,
-    prepare_audio,
     read_ctm,
     read_lab,
     read_textgrid,
-    split_recordings,
 )
+from senone.corpus.audio import find_recordings, prepare_audio, split_recordings
 from senone.corpus.contest import open_contest
 from senone.corpus.features import log_mel
 from senone.phonemes import PHONEMES
