@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from senone.config import CorpusConfig, DataConfig
-from senone.corpus.contest import find_contest, require_bins
+from senone.corpus.contest import SPLITS, find_contest, require_bins
 from senone.corpus.synthesis import explicit_sizes, make_corpus
 from senone.frames import FrameStore
 from senone.preparation import open_store
@@ -58,6 +58,6 @@ def open_dataset(data: DataConfig, corpus: CorpusConfig, context: int, *, progre
 
 def corpus_folder(corpus: CorpusConfig) -> Path:
     """Where a made corpus lands: corpora of different sizes and seeds stand side by side."""
-    sizes = {split: getattr(corpus, split) for split in ("train", "dev", "test")}
+    sizes = {split: getattr(corpus, split) for split in SPLITS}
     explicit = "".join(f"-{split}-{size[0]}x{size[1]}" for split, size in sizes.items() if size)
     return Path(corpus.root) / f"made-{corpus.size}{explicit}-{corpus.seed}"

@@ -18,10 +18,9 @@ from tqdm import tqdm
 from senone.config import AudioConfig
 from senone.corpus.alignment import state_labels
 from senone.corpus.alignment_files import Alignments, import_extra, phoneme_times
-from senone.corpus.contest import TEST_LABELS, write_utterances
+from senone.corpus.contest import SPLITS, TEST_LABELS, write_utterances
 from senone.corpus.features import log_mel
 
-SPLITS = ("train", "dev", "test")
 RECORDINGS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".sph")
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from senone.corpus.object_array import StoredArray, index_arrays
 
+SPLITS = ("train", "dev", "test")
 TEST_LABELS = "private/test_labels.npy"  # apart: what a contest would not hand out
 REQUIRED = ("train.npy", "train_labels.npy", "dev.npy", "dev_labels.npy", "test.npy")
 
@@ -77,7 +78,7 @@ def find_contest(root: Path) -> dict[str, ContestSplit]:
             f"there: {', '.join(there) or 'none of them'}"
         )
     splits = {}
-    for name in ("train", "dev", "test"):
+    for name in SPLITS:
         places = (root / f"{name}_labels.npy", root / "private" / f"{name}_labels.npy")
         labels_path = next((path for path in places if path.is_file()), None)
         splits[name] = ContestSplit(name, root / f"{name}.npy", labels_path)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from senone.corpus.alignment import Segment, segments, state_labels
+from senone.corpus.contest import SPLITS
 from senone.corpus.espeak import SAMPLE_RATE, Engine
 from senone.corpus.features import log_mel
 from senone.corpus.recording import BURSTS, burst_noise, draw_channel, record
@@ -22,7 +23,6 @@ from senone.corpus.recording import SAMPLE_RATE as RECORDING_RATE
 from senone.corpus.sentences import make_sentence
 from senone.phonemes import FILLERS
 
-SPLITS = ("train", "dev", "test")
 RATE = (130, 220)  # words a minute
 JITTER = 0.007  # seconds, standard deviation of a phoneme's edge: aligners are no better
 FILLER_RATE = 0.1  # of the pauses

@@ -22,10 +22,10 @@ import numpy as np
 from tqdm import tqdm
 
 from senone.config import CorpusConfig
-from senone.corpus.contest import TEST_LABELS, write_utterances
+from senone.corpus.contest import SPLITS, TEST_LABELS, write_utterances
 from senone.corpus.object_array import index_arrays
 from senone.corpus.sentences import unseen_rate
-from senone.corpus.speaker import SPLITS, speaker_name
+from senone.corpus.speaker import speaker_name
 
 RECIPE = 1  # of the speech itself: a change here makes corpora of before be made again
 WHEELS = {"espeakng_loader": "espeakng-loader", "kaldi_native_fbank": "kaldi-native-fbank"}
