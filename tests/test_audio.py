@@ -21,7 +21,7 @@ from senone.corpus.alignment_files import (
     read_lab,
     read_textgrid,
 )
-from senone.corpus.audio import find_recordings, prepare_audio, split_recordings
+from senone.corpus.audio import Spool, find_recordings, prepare_audio, split_recordings
 from senone.corpus.contest import open_contest
 from senone.corpus.features import log_mel
 from senone.phonemes import PHONEMES
@@ -92,6 +92,20 @@ def speakers(folder: Path, names: str = "abcd", utterances: int = 3) -> Path:
 
 def settings(folder: Path, **changes: object) -> AudioConfig:
     return AudioConfig(**{"audio": str(folder / "audio"), "out": str(folder / "out"), **changes})  # type: ignore[arg-type]
+
+
+def test_a_spool_gives_back_what_was_put_into_it_and_holds_none_of_it(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", "f4")
+    arrays = [np.full((length, 3), length, np.float64) for length in (2, 1, 5)]
+    for array in arrays:
+        spool.add(array)
+    assert spool.rows == 8
+    for array, mapped in zip(arrays, spool.arrays(), strict=True):
+        np.testing.assert_array_equal(array, mapped)
+        assert mapped.dtype == np.float32
+        assert not mapped.flags.owndata
+    Spool(tmp_path / "spool", "f4").add(arrays[1])  # another one begins anew
+    assert (tmp_path / "spool").stat().st_size == 12
 
 
 def test_recordings_become_files_that_the_contest_would_hand_out(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pickletools
 import struct
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -310,6 +311,23 @@ def test_writing_leaves_the_old_file_when_it_fails(
     with pytest.raises(OSError, match="no space"):
         write_utterances(path, utterances[:1])
     assert path.read_bytes() == before
+
+
+def test_what_is_written_is_read_by_numpy_itself(tmp_path: Path, utterances: list[np.ndarray]) -> None:
+    write_utterances(tmp_path / "x.npy", utterances)
+    read = np.load(tmp_path / "x.npy", allow_pickle=True)
+    assert read.shape == (len(utterances),)
+    for ours, theirs in zip(utterances, read, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_writing_copies_one_utterance_at_a_time(tmp_path: Path) -> None:
+    utterances = [np.zeros((2500, 40), np.float32) for _ in range(50)]  # 0.4 MB each
+    tracemalloc.start()
+    write_utterances(tmp_path / "x.npy", utterances)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5 * utterances[0].nbytes
 
 
 def test_conversion_needs_no_more_memory_however_large_the_file(tmp_path: Path) -> None:

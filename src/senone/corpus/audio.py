@@ -35,9 +35,8 @@ class Recording:
 
 
 class Heard(NamedTuple):
-    """A recording, its (T, F) frames and its (T,) states, none where it is not aligned."""
+    """(T, F) frames of a recording and their (T,) states, none where it is not aligned."""
 
-    recording: Recording
     frames: np.ndarray
     states: np.ndarray
 
@@ -68,38 +67,62 @@ def prepare_audio(config: AudioConfig, progress: bool = True) -> list[str]:
         (partial / "private").mkdir(parents=True)
         for split, members in splits.items():
             labelled = split != "test" or any(alignments.find(member.name) for member in members)
-            heard: list[Heard] = []
+            frames, states = Spool(Path(scratch, "frames"), "f4"), Spool(Path(scratch, "states"), "i8")
+            heard: list[Recording] = []
             for recording in members:
                 bar.update()
                 try:
-                    heard.append(listener(recording, labelled))
+                    one = listener(recording, labelled)
                 except ValueError as error:
                     if config.on_bad == "refuse":
                         raise
                     lines.append(f"dropped: {error}")
+                    continue
+                rows.append(
+                    (split, len(heard), recording.speaker, recording.name.as_posix(), len(one.frames))
+                )
+                heard.append(recording)
+                frames.add(one.frames)
+                states.add(one.states)
             if not heard:
                 raise ValueError(f"nothing is left for {split}; {lines[-1]}")
-            lines.append(_write_split(partial, split, heard, labelled))
-            rows += [
-                (split, place, one.recording.speaker, one.recording.name.as_posix(), len(one.frames))
-                for place, one in enumerate(heard)
-            ]
+            write_utterances(partial / f"{split}.npy", frames.arrays())
+            if labelled:
+                labels = TEST_LABELS if split == "test" else f"{split}_labels.npy"
+                write_utterances(partial / labels, states.arrays())
+            speakers = len({recording.speaker for recording in heard})
+            counts = f"{speakers} speakers, {len(heard):,} utterances, {frames.rows:,} frames"
+            lines.append(f"{split}: {counts}{'' if labelled else ', not aligned'}")
         with (partial / "utterances.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("split", "utterance", "speaker", "recording", "frames"), *rows])
         partial.replace(out)
     return lines
 
 
-def _write_split(folder: Path, split: str, heard: Sequence[Heard], labelled: bool) -> str:
-    """Write a split's files, and say what is in them."""
-    write_utterances(folder / f"{split}.npy", [one.frames for one in heard])
-    if labelled:
-        labels = TEST_LABELS if split == "test" else f"{split}_labels.npy"
-        write_utterances(folder / labels, [one.states for one in heard])
-    speakers = len({one.recording.speaker for one in heard})
-    frames = sum(len(one.frames) for one in heard)
-    line = f"{split}: {speakers} speakers, {len(heard):,} utterances, {frames:,} frames"
-    return line if labelled else f"{line}, not aligned"
+class Spool:
+    """Arrays of one type that lie in a file, one after the other, as they came: only one is in memory."""
+
+    def __init__(self, path: Path, dtype: str) -> None:
+        self.path, self.dtype = path, np.dtype(dtype)
+        self.shapes: list[tuple[int, ...]] = []
+        path.write_bytes(b"")
+
+    @property
+    def rows(self) -> int:
+        """Of all arrays together."""
+        return sum(shape[0] for shape in self.shapes)
+
+    def add(self, array: np.ndarray) -> None:
+        """Put one more behind those that are there."""
+        self.shapes.append(array.shape)
+        with self.path.open("ab") as file:
+            file.write(array.astype(self.dtype, copy=False).tobytes())
+
+    def arrays(self) -> list[np.ndarray]:
+        """All of them, mapped."""
+        shape = (self.rows, *self.shapes[0][1:])
+        mapped = np.asarray(np.memmap(self.path, self.dtype, mode="r", shape=shape))
+        return np.split(mapped, np.cumsum([shape[0] for shape in self.shapes])[:-1])
 
 
 def find_recordings(audio: Path, speaker_folder: int) -> list[Recording]:
@@ -175,6 +198,6 @@ class Listener:
                 states = state_labels(
                     *phoneme_times(intervals, len(samples) / rate, self.mapping), len(frames)
                 )
-            return Heard(recording, frames, states)
+            return Heard(frames, states)
         except (ValueError, self.soundfile.SoundFileError) as error:
             raise ValueError(f"{recording.path}: {error}") from None

@@ -6,6 +6,7 @@ and classes K are whatever the files say.
 """
 
 import os
+import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -141,13 +142,19 @@ def _index_labels(path: Path, split: ContestSplit) -> list[StoredArray]:
 
 
 def write_utterances(path: Path, utterances: Sequence[np.ndarray]) -> None:
-    """Save arrays as the contest does, an object array of U utterances; whole or not at all."""
+    """Save arrays as the contest does, an object array of U utterances; whole or not at all. They may lie in
+    a mapped file: one at a time is copied."""
     packed = np.empty(len(utterances), object)  # np.array(list) would collapse equal lengths into 3-D
     for u, utterance in enumerate(utterances):
         packed[u] = utterance
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
-        np.save(file, packed)
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "|O", "fortran_order": False, "shape": packed.shape}
+        )
+        pickler = pickle.Pickler(file, protocol=4)
+        pickler.fast = True  # as np.save does, but a copy of each utterance is not remembered to the end
+        pickler.dump(packed)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
