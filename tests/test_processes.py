@@ -35,6 +35,7 @@ def train(
     folder: Path,
     name: str,
     *,
+    model: str = "mlp",
     norm: str = "batch",
     dropout: float = 0.0,
     patience: int | None = None,
@@ -49,7 +50,11 @@ def train(
     }
     (folder / name).mkdir(exist_ok=True)
     torch.manual_seed(3)
-    options = {"name": "mlp", "context": 2, "widths": [24, 24], "norm": norm, "dropout": dropout}
+    options: dict[str, Any] = {"name": model, "context": 2, "dropout": dropout}
+    if model == "mlp":
+        options |= {"widths": [24, 24], "norm": norm}
+    else:
+        options |= {"channels": [2, 3], "stride": 1, "width": 6, "layers": 2}
     trainer = Trainer(
         build_model(options, 8, 6),
         stores["train"],
@@ -100,14 +105,21 @@ def normalise(norm: nn.Module, x: torch.Tensor, upstream: torch.Tensor) -> dict[
     return {"y": y.detach(), "x.grad": x.grad, **gradients, **norm.state_dict()}
 
 
-def some_norm() -> tuple[nn.BatchNorm1d, torch.Tensor, torch.Tensor]:
+NORMS: dict[str, tuple[Any, list[int]]] = {
+    "rows": (nn.BatchNorm1d, [11, 5]),
+    "maps": (nn.BatchNorm2d, [11, 5, 3, 2]),
+}
+
+
+def some_norm(kind: str) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     """A BatchNorm with weights, a batch far from mean 0, and a gradient."""
     generator = torch.Generator().manual_seed(5)
-    norm = nn.BatchNorm1d(5).double()
+    make, shape = NORMS[kind]
+    norm: nn.Module = make(5).double()
     for tensor in (*norm.parameters(), *norm.buffers()):
         if tensor.is_floating_point():
             tensor.data.uniform_(0.5, 2.0, generator=generator)
-    x, upstream = torch.randn(2, 11, 5, generator=generator, dtype=torch.float64)
+    x, upstream = torch.randn(2, *shape, generator=generator, dtype=torch.float64)
     return norm, 3 * x + 100, upstream
 
 
@@ -124,11 +136,15 @@ def both(rank: int, folder: Path) -> None:
 
 def meeting(processes: Processes, folder: Path) -> dict[str, Any]:
     rank = processes.rank
-    norm, x, upstream = some_norm()
-    norm.__class__ = JointBatchNorm
-    rows = slice(*processes.slice(len(x)))
-    results: dict[str, Any] = {
-        "norm": normalise(norm, x[rows], upstream[rows]),
+    results: dict[str, Any] = {}
+    for kind in NORMS:
+        norm, x, upstream = some_norm(kind)
+        processes.join_norms(norm)
+        assert isinstance(norm, JointBatchNorm)
+        rows = slice(*processes.slice(len(x)))
+        results[kind] = normalise(norm, x[rows], upstream[rows])
+    results |= {
+        "bilstm": train(processes, folder, "bilstm-2", model="bilstm"),
         "none": train(processes, folder, "none-2", norm="none"),
         "batch": train(processes, folder, "batch-2"),
         "stopped": train(processes, folder, "stopped-2", stop=True),
@@ -165,7 +181,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def one(folder: Path) -> dict[str, Any]:
     """What one process makes of it."""
     norms = {norm: train(ALONE, folder, f"{norm}-1", norm=norm) for norm in ("none", "batch")}
-    return {**norms, "stopped": train(ALONE, folder, "stopped-1", stop=True)}
+    bilstm = train(ALONE, folder, "bilstm-1", model="bilstm")
+    return {**norms, "bilstm": bilstm, "stopped": train(ALONE, folder, "stopped-1", stop=True)}
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +198,7 @@ def assert_close(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]
         torch.testing.assert_close(value, second[name], rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("norm", ["none", "batch"])
+@pytest.mark.parametrize("norm", ["none", "batch", "bilstm"])
 def test_two_processes_train_the_weights_of_one(one: Any, two: Any, norm: str) -> None:
     assert one[norm]["steps"] == two[0][norm]["steps"] == two[1][norm]["steps"] > 20
     assert_close(two[0][norm]["model"], one[norm]["model"], 1e-5)
@@ -192,10 +209,11 @@ def test_two_processes_train_the_weights_of_one(one: Any, two: Any, norm: str) -
     assert two[1][norm]["history"] == []
 
 
-def test_a_batchnorm_over_two_processes_is_one_over_all_rows(two: Any) -> None:
-    norm, x, upstream = some_norm()
+@pytest.mark.parametrize("kind", NORMS)
+def test_a_batchnorm_over_two_processes_is_one_over_all_rows(two: Any, kind: str) -> None:
+    norm, x, upstream = some_norm(kind)
     whole = normalise(norm, x, upstream)
-    first, second = (results["norm"] for results in two)
+    first, second = (results[kind] for results in two)
     assert whole["x.grad"].abs().max() > 0.01
     for name, value in whole.items():
         if name in ("y", "x.grad"):

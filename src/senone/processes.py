@@ -119,7 +119,7 @@ class Processes:
         """Let each BatchNorm of the model take mean and variance over the whole batch."""
         if self.count > 1:
             for module in model.modules():
-                if type(module) is nn.BatchNorm1d:
+                if type(module) in (nn.BatchNorm1d, nn.BatchNorm2d):
                     module.__class__ = JointBatchNorm  # with the parameters and buffers that it has
 
 
@@ -152,17 +152,21 @@ def joined(meet: str = "env://") -> Iterator[Processes]:
         dist.destroy_process_group()
 
 
-class JointBatchNorm(nn.BatchNorm1d):
-    """BatchNorm1d over (B, C) spread over processes, on any device (nn.SyncBatchNorm knows CUDA alone)."""
+class JointBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """BatchNorm over (B, C) or (B, C, ...) spread over processes, on any device (nn.SyncBatchNorm knows CUDA
+    alone)."""
+
+    def _check_input_dim(self, input: torch.Tensor) -> None:
+        """Any will do."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
             return super().forward(x)
         exact = x.to(torch.promote_types(x.dtype, self.weight.dtype))
-        var, mean = torch.var_mean(exact, dim=0, correction=0)  # (C,), (C,) of this process's rows
+        var, mean = torch.var_mean(exact, dim=[0, *range(2, x.ndim)], correction=0)  # (C,), (C,) of ours
         rank, count = dist.get_rank(), dist.get_world_size()
         parts = mean.new_zeros(count, 2 * len(mean) + 1)
-        parts[rank] = torch.cat([mean, var, mean.new_tensor([len(x)])])
+        parts[rank] = torch.cat([mean, var, mean.new_tensor([x.numel() // len(mean)])])
         parts = _Total.apply(parts)  # each process adds its row to zeros
         means, variances, rows = parts.split([len(mean), len(mean), 1], dim=1)  # (P, C), (P, C), (P, 1)
         share = rows / rows.sum()
@@ -174,7 +178,9 @@ class JointBatchNorm(nn.BatchNorm1d):
             self.get_buffer("running_var").lerp_(var * rows.sum() / (rows.sum() - 1), self.momentum)
             self.get_buffer("num_batches_tracked").add_(1)
         scale = self.weight * (var + self.eps).rsqrt()
-        return torch.addcmul(self.bias - mean * scale, exact, scale).to(x.dtype)
+        shift = self.bias - mean * scale
+        by_channel = (-1, *[1] * (x.ndim - 2))  # (C,) -> (C, 1, ...)
+        return torch.addcmul(shift.view(by_channel), exact, scale.view(by_channel)).to(x.dtype)
 
 
 class _Total(torch.autograd.Function):
