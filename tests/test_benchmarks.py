@@ -1,11 +1,15 @@
 import json
 import math
-from collections.abc import Iterable
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from test_cli import SCRIPTS
 
 from senone.benchmarks import GROUPS, data, decode, gpu, infer, load, measure, part1, scale, train
 from senone.benchmarks.figure import Figure, interleave, ratio
@@ -45,6 +49,32 @@ def test_functions_take_turns_and_their_times_are_compared_round_by_round():
     seconds = interleave(functions, 5, seconds_a_turn=0.0, clock=lambda: now[0])
     assert calls[2:] == ["short", "long"] * 5  # after a warm-up call of each
     assert ratio(seconds["long"], seconds["short"]) == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_group_is_measured_with_so_many_threads(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, seen, clocks = torch.get_num_threads(), [], iter(range(100))
+    name = "process_time" if threads == 1 else "perf_counter"
+    monkeypatch.setattr(time, name, lambda: float(next(clocks)))
+
+    def measure_decode(quick: bool) -> Iterator[Figure]:
+        seen.append(torch.get_num_threads())
+        yield Figure("by this clock", interleave({"nothing": lambda: None}, 1)["nothing"][0])
+
+    monkeypatch.setattr(decode, "measure", measure_decode)
+    list(measure("decode", quick=True, threads=threads))
+    assert seen == [threads]
+    assert torch.get_num_threads() == before
+    assert next(clocks) > 0  # it went by this clock
+
+
+def test_threads_are_refused_where_they_would_mean_nothing() -> None:
+    for words in (["load", "--threads", "2"], ["train", "--threads", "0"]):
+        done = subprocess.run(
+            [sys.executable, SCRIPTS / "bench.py", *words], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        assert "error: --threads=" in done.stderr.splitlines()[-1]
 
 
 def test_what_this_machine_cannot_measure_is_said_and_neither_met_nor_missed() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from senone.benchmarks.figure import Figure, interleave, one_thread, ratio
+from senone.benchmarks.figure import Figure, interleave, ratio
 from senone.benchmarks.synthetic import BINS, random_store
 from senone.frames import FrameStore
 from senone.windows import epoch_order, gather
@@ -23,19 +23,18 @@ EPOCH_FRAMES = 16_000_000
 
 def measure(quick: bool) -> Iterator[Figure]:
     """The order of an epoch; at each context the copy, our batches, and the DataLoader's."""
-    with one_thread():
-        yield from _measure_order(1_000_000 if quick else EPOCH_FRAMES)
-        for frames in (1_600_000,) if quick else (1_600_000, 15_400_000):
-            store = random_store(frames, guard=32)
-            for context, goal in GOALS.items():
-                yield from measure_batches(store, context, goal, 10 if quick else 60)
+    yield from _measure_order(1_000_000 if quick else EPOCH_FRAMES)
+    for frames in (1_600_000,) if quick else (1_600_000, 15_400_000):
+        store = random_store(frames, guard=32)
+        for context, goal in GOALS.items():
+            yield from measure_batches(store, context, goal, 10 if quick else 60)
     store = random_store(400_000, guard=32)
     for context in GOALS:
         yield from measure_loader(store, context, BATCH, 4 if quick else 20)
 
 
 def _measure_order(num_frames: int) -> Iterator[Figure]:
-    seconds = interleave({"order": partial(epoch_order, num_frames, 0, 0)}, 1, clock=time.process_time)
+    seconds = interleave({"order": partial(epoch_order, num_frames, 0, 0)}, 1)
     name = f"data: order of an epoch of {num_frames / 1e6:g} million frames"
     yield Figure(name, float(seconds["order"][0]), "s", goal=1.0)
 
@@ -45,7 +44,7 @@ def measure_batches(
 ) -> Iterator[Figure]:
     """Our batches against the copy of as many bytes from elsewhere in the same rows."""
     functions = {"copy": copy_bytes(store, context, batch_size), "ours": gathered(store, context, batch_size)}
-    seconds = interleave(functions, rounds, clock=time.process_time)
+    seconds = interleave(functions, rounds)
     name = f"data k={context}, {store.num_frames / 1e6:.1f} million frames"
     yield Figure(f"{name}: copy of a batch of {batch_size}", 1e3 * float(np.median(seconds["copy"])), "ms")
     yield Figure(f"{name}: ours", ratio(seconds["ours"], seconds["copy"]), floor=1.0, goal=goal)
@@ -57,7 +56,7 @@ def measure_loader(store: FrameStore, context: int, batch_size: int, batches: in
     dataset = WindowDataset(store, context)
     plain = chain.from_iterable(repeat(loader(dataset, batch_size, 0)))
     functions = {"ours": gathered(store, context, batch_size), "theirs": lambda: next(plain)}
-    seconds = interleave(functions, batches, clock=time.process_time)
+    seconds = interleave(functions, batches)
     waits = {count: _seconds_a_batch(loader(dataset, batch_size, count), batches) for count in WORKERS}
     best = min(waits, key=lambda workers: waits[workers])
     gain = waits[0] / waits[best]

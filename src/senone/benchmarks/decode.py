@@ -1,12 +1,11 @@
-"""Decoding on one core: milliseconds an utterance of six seconds."""
+"""Decoding: milliseconds an utterance of six seconds."""
 
-import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 
-from senone.benchmarks.figure import Figure, interleave, one_thread, ratio
+from senone.benchmarks.figure import Figure, interleave, ratio
 from senone.benchmarks.synthetic import CLASSES, random_store, spoken_chain
 from senone.config import DecodeConfig
 from senone.decode import (
@@ -26,8 +25,7 @@ GAUSSIANS = DecodeConfig().gaussians
 
 
 def measure(quick: bool) -> Iterator[Figure]:
-    with one_thread():
-        yield from measure_decoders(BATCH, FRAMES, 3 if quick else 15)
+    yield from measure_decoders(BATCH, FRAMES, 3 if quick else 15)
 
 
 def measure_decoders(utterances: int, frames: int, rounds: int) -> Iterator[Figure]:
@@ -49,7 +47,7 @@ def measure_decoders(utterances: int, frames: int, rounds: int) -> Iterator[Figu
             mixtures(heard) for heard in hear(spoken, range(utterances))
         ],
     }
-    seconds = interleave(functions, rounds, clock=time.process_time)
+    seconds = interleave(functions, rounds)
     for name, times in seconds.items():
         goal = GOAL if name in ("forward-backward", "Viterbi") else None
         figure = f"decode {frames} frames of {CLASSES} states: {name}"

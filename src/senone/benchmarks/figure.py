@@ -42,12 +42,12 @@ class Figure:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread for torch and numpy, whose CPU time then hardly depends on what else runs on the machine."""
+def limit_threads(count: int) -> Iterator[None]:
+    """So many threads for torch and numpy. One's CPU time hardly depends on what else runs on the machine."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
-        with threadpool_limits(1):
+        with threadpool_limits(count):
             yield
     finally:
         torch.set_num_threads(threads)
@@ -57,13 +57,15 @@ def interleave(
     functions: Mapping[str, Callable[[], object]],
     rounds: int,
     seconds_a_turn: float = 0.02,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float] | None = None,
 ) -> dict[str, np.ndarray]:
-    """The seconds a call of each function takes, (rounds,).
+    """The seconds a call of each function takes, (rounds,): CPU time of one thread, and of several, where
+    that says nothing, by the clock on the wall.
 
     In every round each has its turn, of as many calls as fill ``seconds_a_turn``, so whatever slows the
     machine down for a while slows all of them: compare them round by round, by ``ratio``.
     """
+    clock = clock or (time.process_time if torch.get_num_threads() == 1 else time.perf_counter)
     calls = {}
     for name, function in functions.items():
         start = time.perf_counter()

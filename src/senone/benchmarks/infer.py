@@ -1,13 +1,12 @@
 """Logits of whole utterances on the CPU: times their own matrix products, and beside a plain loop."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
 import torch
 
-from senone.benchmarks.figure import Figure, interleave, one_thread, ratio
+from senone.benchmarks.figure import Figure, interleave, ratio
 from senone.benchmarks.synthetic import BINS, CLASSES, random_store
 from senone.evaluate import BLOCK, block_logits
 from senone.frames import FrameStore
@@ -20,10 +19,9 @@ LENGTHS = {"utterances of 630 frames": (200, 1060), "of 50 frames": (20, 80)}
 
 
 def measure(quick: bool) -> Iterator[Figure]:
-    with one_thread():
-        for name, (shortest, longest) in LENGTHS.items():
-            store = random_store((1 if quick else 4) * BLOCK, shortest=shortest, longest=longest)
-            yield from measure_store(store, name, CONTEXT, WIDTHS, 2 if quick else 12)
+    for name, (shortest, longest) in LENGTHS.items():
+        store = random_store((1 if quick else 4) * BLOCK, shortest=shortest, longest=longest)
+        yield from measure_store(store, name, CONTEXT, WIDTHS, 2 if quick else 12)
 
 
 def measure_store(
@@ -38,7 +36,7 @@ def measure_store(
         "ours": lambda: [block for _, block in block_logits(folded, store, torch.device("cpu"))],
         "plain": plain_loop(model, store),
     }
-    seconds = interleave(functions, rounds, clock=time.process_time)
+    seconds = interleave(functions, rounds)
     base = seconds["products"]
     yield Figure(
         f"infer {name}: matrix products", 1e6 * float(np.median(base)) / store.num_frames, "us a frame"

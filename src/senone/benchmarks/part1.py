@@ -4,7 +4,6 @@ One thread and CPU time, so that what else runs on the machine hardly counts. Ev
 ring of batches, as in training, where a batch is never in the cache yet.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import cycle, pairwise
@@ -15,7 +14,7 @@ from sklearn.neural_network import MLPClassifier
 from torch import nn
 
 from senone import part1
-from senone.benchmarks.figure import Figure, interleave, one_thread, ratio
+from senone.benchmarks.figure import Figure, interleave, ratio
 
 RING = 16  # batches
 LR, MOMENTUM = 1e-3, 0.9
@@ -47,9 +46,8 @@ SETTINGS = (
 
 def measure(quick: bool) -> Iterator[Figure]:
     """Five figures a network: with and without BatchNorm ours and torch's, and scikit-learn's."""
-    with one_thread():
-        for setting in SETTINGS:
-            yield from _measure_setting(setting, setting.rounds // 6 if quick else setting.rounds)
+    for setting in SETTINGS:
+        yield from _measure_setting(setting, setting.rounds // 6 if quick else setting.rounds)
 
 
 def _measure_setting(setting: Setting, rounds: int) -> Iterator[Figure]:
@@ -61,7 +59,7 @@ def _measure_setting(setting: Setting, rounds: int) -> Iterator[Figure]:
         "torch with BatchNorm": torch_step(setting, True),
         "scikit-learn": sklearn_step(setting),
     }
-    seconds = interleave(steps, rounds, clock=time.process_time)
+    seconds = interleave(steps, rounds)
     base = seconds.pop("matrix products")
     goals = {"numpy": setting.goal, "numpy with BatchNorm": setting.goal_batchnorm}
     yield Figure(f"part1 {setting.name}: matrix products", 1e3 * float(np.median(base)), "ms")

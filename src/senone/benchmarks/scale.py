@@ -7,7 +7,7 @@ from pathlib import Path
 
 from senone.benchmarks.child import run_child
 from senone.benchmarks.data import BATCH, WindowDataset, gathered, loader
-from senone.benchmarks.figure import Figure, one_thread
+from senone.benchmarks.figure import Figure, limit_threads
 from senone.benchmarks.synthetic import random_store
 from senone.report import can_draw, plot_scale
 from senone.windows import epoch_order
@@ -47,7 +47,7 @@ def measure(quick: bool) -> Iterator[Figure]:
 
 def epoch_seconds(way: str, num_frames: int, context: int, most: int, batch_size: int = BATCH) -> float:
     """CPU time of all batches of an epoch, from the order on, reckoned from its first ``most`` batches."""
-    with one_thread():
+    with limit_threads(1):
         store = random_store(num_frames, guard=64)
         batches = min(most, num_frames // batch_size - 1)
         start = time.process_time()

@@ -1,7 +1,6 @@
 """A training step on the CPU: times its own matrix products, and beside torch eager."""
 
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, pairwise
@@ -12,7 +11,7 @@ import torch
 from torch import nn
 
 from senone.benchmarks.data import gathered
-from senone.benchmarks.figure import Figure, interleave, one_thread, ratio
+from senone.benchmarks.figure import Figure, interleave, ratio
 from senone.benchmarks.synthetic import BINS, CLASSES, random_store
 from senone.config import FitConfig, OptimConfig
 from senone.frames import FrameStore
@@ -38,8 +37,7 @@ class Setting:
 
 
 def measure(quick: bool) -> Iterator[Figure]:
-    with one_thread():
-        yield from measure_step(Setting(frames=100_000) if quick else Setting(), 2 if quick else 16)
+    yield from measure_step(Setting(frames=100_000) if quick else Setting(), 2 if quick else 16)
 
 
 def measure_step(setting: Setting, rounds: int) -> Iterator[Figure]:
@@ -53,7 +51,7 @@ def measure_step(setting: Setting, rounds: int) -> Iterator[Figure]:
             "torch eager": eager_step(setting),
             "data": gathered(store, setting.context, setting.batch_size),
         }
-        seconds = interleave(steps, rounds, clock=time.process_time)
+        seconds = interleave(steps, rounds)
     base, name = seconds["products"], f"train k={setting.context}, {'x'.join(map(str, setting.widths))}"
     yield Figure(f"{name}: matrix products", 1e3 * float(np.median(base)), "ms")
     yield Figure(f"{name}: ours", ratio(seconds["ours"], base), floor=1.0, goal=1.15)
