@@ -70,21 +70,28 @@ def test_tensorboard_is_shown_each_record_once(tmp_path: Path, monkeypatch: pyte
     assert flushed == [1, 1]
 
 
-def test_wandb_knows_a_run_by_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun, logged = [], []
+def test_wandb_knows_a_run_by_its_folder_and_no_other_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[dict[str, object]] = []
+    logged = []
 
     def init(**settings: object) -> SimpleNamespace:
         begun.append(settings)
         return SimpleNamespace(log=lambda record, step: logged.append((record, step)))
 
     install(monkeypatch, "wandb", init=init)
-    log = RunLog(tmp_path / "mine")
-    log.folder.mkdir()
-    log.track(["wandb"], {"seed": 3})
-    log.write_metrics(RECORDS)
-    assert logged == [(RECORDS[1], 20)]
-    names = {"project": "senone", "name": "mine", "id": "mine", "dir": log.folder}
-    assert begun == [{**names, "config": {"seed": 3}, "resume": "allow"}]
+    for machine in ("here", "here", "there"):  # begun, resumed, and somewhere else
+        folder = tmp_path / machine / "mine"
+        folder.mkdir(parents=True, exist_ok=True)
+        log = RunLog(folder)
+        log.track(["wandb"], {"seed": 3})
+        log.write_metrics(RECORDS)
+    assert logged == 3 * [(RECORDS[1], 20)]
+    first, resumed, other = (run.pop("id") for run in begun)
+    assert first == resumed != other
+    same = {"project": "senone", "name": "mine", "config": {"seed": 3}, "resume": "allow"}
+    assert begun[0] == begun[1] == {**same, "dir": tmp_path / "here" / "mine"}
 
 
 def test_a_quiet_process_shows_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -91,10 +92,13 @@ def _tensorboard(folder: Path, config: dict[str, Any]) -> Tracker:
 
 
 def _wandb(folder: Path, config: dict[str, Any]) -> Tracker:
-    """A run of the folder's name in the project senone; a resumed one goes on in it."""
-    name = folder.name
+    """A run of the folder's name in the project senone; a resumed one goes on in it, by the id in wandb.id:
+    another machine's run may have the same name."""
+    known = folder / "wandb.id"
+    if not known.exists():
+        known.write_text(secrets.token_hex(4))
     run = importlib.import_module("wandb").init(
-        project="senone", name=name, id=name, dir=folder, config=config, resume="allow"
+        project="senone", name=folder.name, id=known.read_text(), dir=folder, config=config, resume="allow"
     )
     return lambda record: run.log(record, step=record["step"])
 
