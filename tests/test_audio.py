@@ -403,3 +403,38 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(RuntimeError, match=rf"recordings need {package}.*: pip install 'senone\[audio\]'"):
         prepare_audio(settings(tmp_path), progress=False)
     assert not (tmp_path / "out").exists()
+
+
+def test_recordings_of_floats_sound_like_those_of_whole_numbers(tmp_path: Path) -> None:
+    speakers(tmp_path / "audio", "abc", 1)
+    prepare_audio(settings(tmp_path), progress=False)
+    for path in (tmp_path / "audio").rglob("*.wav"):
+        samples, rate = soundfile.read(path, dtype="float32")
+        soundfile.write(path, samples, rate, subtype="FLOAT")
+    prepare_audio(settings(tmp_path, out=str(tmp_path / "floats")), progress=False)
+    heard = [open_contest(tmp_path / out)["train"].read() for out in ("out", "floats")]
+    for (whole, _), (floats, _) in zip(*heard, strict=True):
+        np.testing.assert_allclose(floats, whole, atol=1e-3)
+
+
+@pytest.mark.parametrize("rate", [22050, 11025, 44100])
+def test_labels_keep_step_with_frames_at_any_sample_rate(tmp_path: Path, rate: int) -> None:
+    seconds, at = 20, 19
+    for name in "abc":
+        samples = np.zeros(rate * seconds, np.int16)
+        samples[at * rate :] = np.random.default_rng(0).normal(0, 1000, rate * (seconds - at))
+        (tmp_path / "audio" / name).mkdir(parents=True)
+        soundfile.write(tmp_path / "audio" / name / "x.wav", samples, rate)
+        (tmp_path / "audio" / name / "x.lab").write_text(f"0.0 {at}.0 sil\n{at}.0 {seconds}.0 s\n")
+    prepare_audio(settings(tmp_path), progress=False)
+    (frames, labels), *_ = open_contest(tmp_path / "out")["train"].read()
+    noise = int((frames.mean(axis=1) > 8).argmax())
+    spoken = int((labels // 3 == PHONEMES.index("S")).argmax())
+    assert abs(spoken - noise) <= 1
+
+
+@pytest.mark.parametrize("text", ["0 1600 h#\n1600 3200 hh\n3200 4800 ah\n", "0 1 sil\n1 2 s\n"])
+def test_whole_times_that_are_not_htks_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.lab").write_text(text)
+    with pytest.raises(ValueError, match=r"x\.lab: its labels would last less than 10 ms each"):
+        read_lab(tmp_path / "x.lab")

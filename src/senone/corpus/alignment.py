@@ -131,8 +131,13 @@ def _with_closures(samples: np.ndarray, markers: Sequence[Marker]) -> list[int]:
     return starts
 
 
-def state_labels(phonemes: Sequence[str], times: Sequence[float] | np.ndarray, num_frames: int) -> np.ndarray:
-    """P phonemes and the (P+1,) times of their edges, seconds -> (T,) int64 states, one a 10 ms frame.
+def state_labels(
+    phonemes: Sequence[str],
+    times: Sequence[float] | np.ndarray,
+    num_frames: int,
+    frame_rate: float = 100.0,
+) -> np.ndarray:
+    """P phonemes and the (P+1,) times of their edges, seconds -> (T,) int64 states, ``frame_rate`` a second.
 
     The three states of a phoneme take a third of it each, and every state keeps at least one frame, as in a
     forced alignment: edges too close, or out of order, move apart so that the largest shift is as small as
@@ -146,7 +151,7 @@ def state_labels(phonemes: Sequence[str], times: Sequence[float] | np.ndarray, n
     if num_frames < len(states):
         raise ValueError(f"{len(phonemes)} phonemes need {len(states)} frames or more, got {num_frames}")
     position = np.arange(len(states) + 1)
-    edges = 100 * np.interp(position / STATES_PER_PHONEME, np.arange(len(times)), times)  # frames
+    edges = frame_rate * np.interp(position / STATES_PER_PHONEME, np.arange(len(times)), times)  # frames
     slack = edges - position  # at least one frame each: the slack must not fall
     ordered = (np.maximum.accumulate(slack) + np.minimum.accumulate(slack[::-1])[::-1]) / 2
     frames = np.rint(ordered.clip(0, num_frames - len(states))).astype(int) + position

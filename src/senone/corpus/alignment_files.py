@@ -83,10 +83,16 @@ def read_textgrid(path: Path, tier: str) -> list[Interval]:
 
 def read_lab(path: Path) -> list[Interval]:
     """``START END LABEL`` a line, and what else there may be: in whole numbers HTK's, times of 100 ns (the
-    HTK Book 3.4, section 6.2.1), otherwise in seconds."""
+    HTK Book 3.4, section 6.2.1), otherwise in seconds. ValueError for whole numbers that
+    are something else."""
     lines = list(_timed_lines(path, "START END LABEL"))
     whole = all(time.isdigit() for fields, _ in lines for time in fields[:2])
     unit = 1e-7 if whole else 1.0
+    if whole and lines and unit * lines[-1][1][1] < 0.01 * len(lines):
+        raise ValueError(
+            f"{path}: its labels would last less than 10 ms each, since whole numbers are times of 100 ns; "
+            "write times in samples, or in whole seconds, as seconds with a point"
+        )
     return [Interval(unit * start, unit * end, fields[2]) for fields, (start, end) in lines]
 
 

@@ -19,7 +19,7 @@ from senone.config import AudioConfig
 from senone.corpus.alignment import state_labels
 from senone.corpus.alignment_files import Alignments, import_extra, phoneme_times
 from senone.corpus.contest import SPLITS, TEST_LABELS, write_utterances
-from senone.corpus.features import log_mel
+from senone.corpus.features import frame_rate, log_mel
 
 RECORDINGS = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".sph")
 
@@ -188,16 +188,17 @@ class Listener:
 
     def __call__(self, recording: Recording, labelled: bool) -> Heard:
         try:
-            samples, rate = self.soundfile.read(recording.path, dtype="int16")
+            # asked for integers, libsndfile cuts the fractions off floats from -1 to 1: they would be silence
+            floats = self.soundfile.info(recording.path).subtype in ("FLOAT", "DOUBLE")
+            samples, rate = self.soundfile.read(recording.path, dtype="float32" if floats else "int16")
             self.rate, self.first = (self.rate, self.first) if self.rate else (rate, recording.name)
             if rate != self.rate:
                 raise ValueError(f"{rate} Hz, but {self.first} has {self.rate} Hz: bring both to one rate")
             frames, states = log_mel(samples, rate), np.empty(0, np.int64)
             if labelled:
                 intervals = self.alignments(recording.name)
-                states = state_labels(
-                    *phoneme_times(intervals, len(samples) / rate, self.mapping), len(frames)
-                )
+                phonemes, times = phoneme_times(intervals, len(samples) / rate, self.mapping)
+                states = state_labels(phonemes, times, len(frames), frame_rate(rate))
             return Heard(frames, states)
         except (ValueError, self.soundfile.SoundFileError) as error:
             raise ValueError(f"{recording.path}: {error}") from None

@@ -3,8 +3,13 @@
 import numpy as np
 
 NUM_BINS = 40
-FRAME_SHIFT = 0.010  # seconds
 FRAME_LENGTH = 0.025  # seconds
+
+
+def frame_rate(sample_rate: int) -> float:
+    """Frames a second: 100, or a little more where 10 ms are no whole number of samples, as at 22,050 Hz;
+    Kaldi steps by whole ones."""
+    return sample_rate / (sample_rate // 100)
 
 
 def log_mel(audio: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -13,7 +18,7 @@ def log_mel(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     Kaldi's filter bank (20 Hz to half the sample rate, Povey window, pre-emphasis 0.97) on samples of int16
     scale, without dither, so that the same audio gives the same features. ``snip_edges`` is off: frame t is
     centred on (t + 0.5) * 10 ms, the audio is mirrored at its ends, and T = round(seconds * 100), so a time
-    in seconds is a frame number without an offset for the window.
+    in seconds is a frame number without an offset for the window; for 100 read ``frame_rate``.
     Raises ValueError if the audio is not one channel of finite samples or shorter than a window, RuntimeError
     without the wheel.
     """
