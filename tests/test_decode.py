@@ -90,7 +90,7 @@ def path_score(chain: StateChain, scores: torch.Tensor, path: list[int]) -> floa
     classes=st.integers(2, 4),
     seed=st.integers(0, 10_000),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_both_are_exact_against_all_paths(lengths: list[int], classes: int, seed: int) -> None:
     chain, scores = random_chain(classes, seed), random_scores(lengths, classes, seed)
     marginals, paths = decode_marginals(chain, scores), decode_path(chain, scores)
@@ -302,6 +302,16 @@ def test_the_more_the_likeliest_path_counts_the_less_do_others(name: str) -> Non
     assert shares[0] < shares[1]
     if name == "forward_backward":  # the trigram's likeliest path need not be the chain's
         assert shares[1] > 0.98
+
+
+@pytest.mark.parametrize("name", ["forward_backward", "trigram"])
+def test_paths_that_count_more_than_float32_can_hold_are_said(name: str) -> None:
+    count = {"forward_backward": StateChain.count, "trigram": PhonemeTrigram.count}[name]
+    chain = count(store_of([[0, 1, 2] * 5000], 6), smoothing=1e-9)
+    logits = torch.full((300, 6), -200.0)
+    logits[torch.arange(300), torch.arange(300) // 7 % 6] = 200.0
+    with pytest.raises(ValueError, match=r"decode\.path_scale=5: what was never seen"):
+        Decoder(name, chain, Scales(acoustic=1.0, prior=1.0, path=5.0))([logits])
 
 
 @pytest.mark.parametrize("name", ["forward_backward", "trigram"])

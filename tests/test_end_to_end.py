@@ -174,6 +174,17 @@ def test_a_checkpoint_meets_data_of_another_kind_with_a_line(
     assert not (tmp_path / "submissions").exists()
 
 
+def test_what_would_stop_a_run_at_its_end_stops_it_before_its_first_epoch(
+    tmp_path: Path, contest_folder: Path
+) -> None:
+    arguments = ("data=contest", f"data.root={contest_folder}", "name=mine", *SMALL)
+    done = run_script(tmp_path, "train.py", *arguments, "data.num_classes=129")
+    assert_one_line(done, "decode=trigram: expected at most 128 phonemes, not 129; decode=forward_backward")
+    (contest_folder / "sample_submission.csv").write_text("id,label\n0,AA\n")
+    assert_one_line(run_script(tmp_path, "train.py", *arguments), "sample_submission.csv: 1 rows, but")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_broken_sample_keeps_the_csv_that_is_there(tmp_path: Path, contest_folder: Path) -> None:
     arguments = ("data=contest", f"data.root={contest_folder}", "name=mine", *SMALL)
     assert run_script(tmp_path, "train.py", *arguments).returncode == 0

@@ -142,6 +142,20 @@ def test_several_get_a_decoder_of_the_first_ones_kind_with_scales_of_their_own(
     assert open_ensemble([tmp_path / "first.pt", checkpoints[1]], CPU).own_decoder() is None
 
 
+def test_a_checkpoint_of_a_run_that_did_not_end_gets_the_decoder_that_was_asked_for(
+    checkpoints: list[Path], tmp_path: Path
+) -> None:
+    content = load_checkpoint(checkpoints[0])
+    del content["decode"]
+    content["config"]["decode"].update(name="viterbi", acoustic_scale=0.123)
+    save_checkpoint(tmp_path / "best.pt", content)
+    decoder = open_ensemble([tmp_path / "best.pt"], CPU).own_decoder()
+    assert decoder is not None
+    assert (decoder.name, decoder.scales.acoustic) == ("viterbi", 0.123)
+    save_checkpoint(tmp_path / "best.pt", {**content, "decode": None})  # it chose argmax
+    assert open_ensemble([tmp_path / "best.pt"], CPU).own_decoder() is None
+
+
 def test_an_ensemble_is_legal_if_all_its_members_are(
     checkpoints: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,7 +101,7 @@ def test_blocks_become_whole_utterances(
 def test_a_decoder_gets_all_utterances_in_file_order(
     model: FrameModel, dev: FrameStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluate, "BATCH", 2)
+    monkeypatch.setattr(evaluate, "at_once", lambda device: 2)
     counts: list[int] = []
     frames: list[torch.Tensor] = []
 

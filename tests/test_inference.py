@@ -78,6 +78,23 @@ def test_several_checkpoints_are_evaluated_beside_the_first(
     assert f"accuracy {right.mean():.2%} by state" in capsys.readouterr().out
 
 
+def test_tables_of_another_checkpoint_of_a_run_stand_beside_those_of_its_best(
+    checkpoints: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = str(Path(checkpoints[0]).with_name("last.pt"))
+    assert evaluate_run(EvaluateConfig(checkpoint=checkpoints[0], device="cpu")).name == "evaluate-dev"
+    argmax = DecodeConfig(name="argmax")
+    folder = evaluate_run(EvaluateConfig(checkpoint=last, decode=argmax, device="cpu"))
+    assert folder.name == "evaluate-dev-a-last"
+
+
+def test_a_prediction_says_how_it_was_decoded(
+    checkpoints: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predict_run(PredictConfig(checkpoint=checkpoints[0], submissions=str(tmp_path), device="cpu"))
+    assert "decoded by trigram, scales: acoustic" in capsys.readouterr().out
+
+
 def test_a_script_refuses_one_checkpoint_beside_several_with_a_line(tmp_path: Path) -> None:
     done = run_script(tmp_path, "predict.py", "checkpoint=a.pt", "checkpoints=[b.pt,c.pt]")
     assert_one_line(done, "predict.py: checkpoints=['b.pt', 'c.pt']: expected none, since there is")

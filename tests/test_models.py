@@ -232,7 +232,11 @@ def test_levels_are_counted_in_spreads_of_the_usual_utterances_whatever_a_wild_o
     torch.testing.assert_close(module.centre, torch.full((8,), 100.0), rtol=0.02, atol=0)
     torch.testing.assert_close(module.scale, torch.arange(1, 9).float(), rtol=0.2, atol=0)
     module.fit(FrameStore.plain(torch.zeros(3, 2), torch.tensor([0, 1]), None, 1, 7))
-    assert module(torch.zeros(1, SURROUNDINGS), 1).isfinite().all()  # one utterance has no spread
+    others = torch.zeros(2, SURROUNDINGS)
+    others[1, : 2 * BANDS] = 5.0
+    first, second = module.eval()(others, 1)
+    assert first.isfinite().all()
+    assert torch.equal(first, second)  # one utterance has no spread, and levels told nothing in training
 
 
 def test_a_model_compiles_whole_and_keeps_the_names_of_its_weights() -> None:

@@ -11,11 +11,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import write_contest
 from test_cli import SCRIPTS, assert_one_line, run_script
 from test_end_to_end import SMALL
 
+from senone import run
 from senone.checkpoint import load_checkpoint
+from senone.config import DataConfig, FitConfig, MlpConfig, TrainConfig
 from senone.corpus.contest import write_utterances
+
+
+def config_of(folder: Path, root: Path, resume: str = "auto") -> TrainConfig:
+    return TrainConfig(
+        data=DataConfig(name="contest", root=str(root), cache=str(folder / "stores")),
+        model=MlpConfig(context=3, widths=[16]),
+        train=FitConfig(epochs=2, batch_size=16, precision="float32", resume=resume),
+        name="mine",
+        runs=str(folder / "runs"),
+        submissions=str(folder / "submissions"),
+        device="cpu",
+    )
 
 
 @pytest.mark.parametrize("how", ["path", "auto"])
@@ -80,6 +95,31 @@ def test_a_resume_of_another_configuration_is_refused_with_what_differs(
     done = run_script(tmp_path, "train.py", *arguments, "train.resume=runs/mine/last.pt")
     assert_one_line(done, "frames, but train has 50")
     assert last.read_bytes() == before
+
+
+def test_a_run_that_was_stopped_after_its_last_epoch_is_only_finished(
+    tmp_path: Path, contest_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(tmp_path, contest_folder)
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "_finish_run", lambda *_: None)
+        folder = run.train_run(config, [])
+    trained = (folder / "metrics.jsonl").read_bytes()
+    assert run.train_run(config, []) == folder
+    assert (tmp_path / "submissions/mine.csv").is_file()
+    assert (folder / "metrics.jsonl").read_bytes() == trained
+    assert run.train_run(config, []) != folder  # there is nothing left to do
+
+
+def test_a_run_on_other_labels_is_not_gone_on_with(tmp_path: Path, contest_folder: Path) -> None:
+    folder = run.train_run(config_of(tmp_path, contest_folder), [])
+    (tmp_path / "submissions/mine.csv").unlink()
+    other = write_contest(tmp_path / "other")
+    labels = np.load(other / "train_labels.npy", allow_pickle=True)
+    write_utterances(other / "train_labels.npy", [5 - utterance for utterance in labels])
+    assert run.train_run(config_of(tmp_path, other), []) != folder
+    with pytest.raises(ValueError, match=r"last\.pt: trained on other labels than those of train"):
+        run.train_run(config_of(tmp_path, other, resume=str(folder / "last.pt")), [])
 
 
 def test_resume_auto_starts_anew_where_nothing_is_unfinished(tmp_path: Path, contest_folder: Path) -> None:

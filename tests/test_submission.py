@@ -1,5 +1,6 @@
 """The CSV: what is written is accepted, what a contest would refuse is refused here, with its line."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from senone.submission import (
     board_scores,
     check_submission,
     find_sample,
+    read_sample,
     submit_command,
     write_submission,
 )
@@ -85,6 +87,37 @@ def test_a_sample_submission_sets_header_ids_and_rows(tmp_path: Path) -> None:
         check_submission(path, sample=sample)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "id,label\n1,0\n2,0\n",
+            "sample_submission.csv, line 2: expected ids 0, 1, 2 ... in file order, got",
+        ),
+        ("id,label\n0,AA\n1,B\n", "sample_submission.csv, line 2: expected an integer label, got label 'AA'"),
+        ("id;label\n0;0\n1;0\n", "sample_submission.csv, line 1: expected two columns, got 1"),
+        ("id,label\n0,0\n", "sample_submission.csv: 1 rows, but the test set has 2 frames"),
+    ],
+)
+def test_a_sample_like_which_no_csv_of_ours_can_be_is_refused(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    sample = tmp_path / "sample_submission.csv"
+    sample.write_text(text)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_sample(sample, 2)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"), [("99,0,5", "expected two cells"), ("0," + "9" * 23, "expected an integer label")]
+)
+def test_rows_that_no_board_takes_are_refused(tmp_path: Path, row: str, message: str) -> None:
+    path = tmp_path / "run.csv"
+    path.write_text(f"id,label\n{row}\n")
+    with pytest.raises(ValueError, match=f"run.csv, line 2: {message}"):
+        check_submission(path, num_frames=1, num_classes=6)
+
+
 def test_board_scores_are_the_accuracies_of_a_fixed_30_and_70_percent() -> None:
     true = np.random.default_rng(1).integers(138, size=50_000)
     predicted = np.where(np.arange(50_000) % 4 == 0, true, 137 - true)
@@ -99,3 +132,4 @@ def test_board_scores_are_the_accuracies_of_a_fixed_30_and_70_percent() -> None:
 def test_the_line_that_hands_it_in() -> None:
     line = submit_command(Path("submissions/run.csv"), "11-785-s20-hw1p2", "run")
     assert line == 'kaggle competitions submit -c 11-785-s20-hw1p2 -f submissions/run.csv -m "run"'
+    assert "-f 'my runs/a.csv' " in submit_command(Path("my runs/a.csv"), None, "a")

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from senone import train
 from senone.augment import Augmentation
 from senone.checkpoint import load_checkpoint
 from senone.config import FitConfig, OptimConfig
 from senone.corpus.contest import open_contest, write_utterances
-from senone.evaluate import Score
+from senone.evaluate import Score, score
 from senone.frames import FrameStore
 from senone.models import build_model
 from senone.models.blocks import Dropout
@@ -228,6 +230,24 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(
     assert_same_state(
         load_checkpoint(tmp_path / "stopped" / "best.pt"), load_checkpoint(tmp_path / "whole" / "best.pt")
     )
+
+
+def test_a_signal_while_dev_is_scored_for_the_last_time_stops_the_run(
+    stores: dict[str, FrameStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer(stores, tmp_path / "run")
+    epochs = count(1)
+
+    def score_and_interrupt(*arguments: Any) -> Any:
+        if next(epochs) == trainer.settings.epochs:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return score(*arguments)
+
+    monkeypatch.setattr(train, "score", score_and_interrupt)
+    with pytest.raises(Stopped):
+        trainer.run()
+    saved = load_checkpoint(tmp_path / "run/last.pt")["progress"]
+    assert saved["epoch"] == trainer.settings.epochs  # nothing is left to train
 
 
 def test_four_epochs_equal_two_a_kill_and_two_more(

@@ -114,12 +114,14 @@ class Ensemble:
         return fit_decoder(settings, self.data.train, list(self.logits("dev", chosen)), labels, heard)
 
     def own_decoder(self) -> Decoder | None:
-        """A single member's is stored in its checkpoint; several get one of the first one's kind, with new
-        scales."""
+        """A single member's is stored in its checkpoint, unless its run did not come to its end: then it is
+        fitted now. Several get one of the first one's kind, with new scales."""
         content = self.members[0].content
-        if len(self.members) == 1:
-            return Decoder.from_state(content["decode"]) if content.get("decode") else None
         settings = content["config"]["decode"]
+        if len(self.members) == 1:
+            if "decode" not in content:
+                return self.fit_decoder(DecodeConfig(**settings))
+            return Decoder.from_state(content["decode"]) if content["decode"] else None
         kept = {key: settings[key] for key in ("name", "smoothing", "gaussians")}
         return self.fit_decoder(DecodeConfig(**kept))
 

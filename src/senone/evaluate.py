@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from senone.decode import BATCH, Decoder, hear
+from senone.decode import Decoder, at_once, hear
 from senone.device import autocast
 from senone.frames import FrameStore
 from senone.models.blocks import FrameModel, fold_batchnorm
@@ -113,12 +113,13 @@ def score(
 
 def predict(logits: Iterable[torch.Tensor], store: FrameStore, decoder: Decoder | None = None) -> np.ndarray:
     """The (T, K) logits of a store's utterances -> (N,) int64: the class of each frame by the decoder, which
-    gets BATCH utterances at a time, or, without one, the likeliest."""
+    gets a batch of utterances at a time, or, without one, the likeliest."""
     if decoder is None:
         return torch.cat([utterance.argmax(dim=1) for utterance in logits]).cpu().numpy()
     labels: list[torch.Tensor] = []
     utterances, heard = iter(logits), hear(store, range(store.num_utterances))
-    while said := list(islice(utterances, BATCH)):
+    for first in utterances:
+        said = [first, *islice(utterances, at_once(first.device) - 1)]
         labels += decoder(said, islice(heard, len(said)))
     return torch.cat(labels).numpy()
 

@@ -19,6 +19,7 @@ def predict_run(config: PredictConfig) -> Path:
     """Write the CSV of the predictions for the test set, named after the checkpoints; returns its path."""
     ensemble = _open(config)
     decoder = _decoder(ensemble, config)
+    print(f"decoded by {describe_decoder(decoder)}")
     csv = Path(config.submissions) / f"{ensemble.name}.csv"
     lines = hand_in(
         predict(ensemble.logits("test"), ensemble.data.test, decoder),
@@ -44,8 +45,9 @@ def evaluate_run(config: EvaluateConfig) -> Path:
     confusion = group_confusion(result.confusion, group)
     phonemes = pd.DataFrame(class_table(confusion, phoneme_names(store.num_classes)))
     states = pd.DataFrame(class_table(result.confusion, state_names(store.num_classes)))
-    several = f"-{ensemble.name}" if len(ensemble.members) > 1 else ""
-    folder = ensemble.members[0].checkpoint.parent / f"evaluate-{config.split}{several}"
+    first = ensemble.members[0]
+    alone = len(ensemble.members) == 1 and first.checkpoint.name == "best.pt"
+    folder = first.checkpoint.parent / f"evaluate-{config.split}{'' if alone else '-' + ensemble.name}"
     folder.mkdir(exist_ok=True)
     states.to_csv(folder / "states.csv", index=False)
     phonemes.to_csv(folder / "phonemes.csv", index=False)

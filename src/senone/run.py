@@ -6,6 +6,7 @@ import shlex
 import sys
 import time
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from senone.checkpoint import load_checkpoint, load_model, save_checkpoint
 from senone.comparison import flatten
 from senone.config import TrainConfig
 from senone.dataset import Dataset, open_dataset
-from senone.decode import describe_decoder
+from senone.decode import describe_decoder, require_trigram
 from senone.device import choose_device, choose_precision, describe_device
 from senone.ensemble import Ensemble, Member, open_ensemble, require_same
 from senone.evaluate import group_confusion, predict, score
@@ -28,7 +29,7 @@ from senone.processes import Processes, joined, processes_here
 from senone.progress import Progress
 from senone.report import can_draw, plot_confusion, plot_curves, plot_utterance, write_report
 from senone.runlog import RunLog, require_trackers
-from senone.submission import hand_in
+from senone.submission import find_sample, hand_in, read_sample
 from senone.train import Stopped, Trainer
 
 # what may differ between a run and its continuation
@@ -54,8 +55,9 @@ def _train(config: TrainConfig, typed: list[str], processes: Processes) -> Path:
     precision = choose_precision(config.train.precision, device)
     # refuses a batch that is too small before data is read
     processes.slice(config.train.batch_size // config.train.chunk)
-    resume = processes.from_first(lambda: _find_resume(config))
-    data = processes.in_turn(lambda: open_dataset(config.data, config.corpus, config.model.context))
+    named = processes.from_first(lambda: _named_resume(config))
+    data = processes.in_turn(lambda: _open_data(config))
+    resume = named or processes.from_first(lambda: _newest_resume(config, data.train))
     torch.manual_seed(config.seed)  # of the first weights
     model = build_model(asdict(config.model), data.train.num_bins, data.train.num_classes)
     model.prepare(data.train)
@@ -85,6 +87,7 @@ def _train(config: TrainConfig, typed: list[str], processes: Processes) -> Path:
             "num_bins": data.train.num_bins,
             "num_classes": data.train.num_classes,
             "train_frames": data.train.num_frames,
+            "train_labels": _hash_labels(data.train),
         },
         augmentation=Augmentation(**asdict(config.augment)),
         teacher=_teacher(config, data, device),
@@ -135,7 +138,7 @@ def _finish_run(
         *hand_in(
             predict(alone.logits("test"), data.test, decoder),
             data,
-            Path(config.submissions) / f"{log.name}.csv",
+            _csv_of(config, log.name),
             competition=config.data.competition,
             contest_legal=alone.contest_legal,
         ),
@@ -184,24 +187,43 @@ def _new_run(config: TrainConfig, data: Dataset) -> Path:
     return log.folder
 
 
-def _find_resume(config: TrainConfig) -> Path | None:
-    """The last.pt to go on from: the one that train.resume names, or, for ``auto``, that of the newest
-    unfinished run of this configuration, if there is one."""
-    wanted = _continued(asdict(config))
-    if config.train.resume is None:
+def _open_data(config: TrainConfig) -> Dataset:
+    """The three splits, and what would stop the run at its end refused now."""
+    data = open_dataset(config.data, config.corpus, config.model.context)
+    if sample := find_sample(data.root):
+        read_sample(sample, data.test.num_frames)
+    if config.decode.name == "trigram":
+        require_trigram(data.train.num_classes)
+    return data
+
+
+def _named_resume(config: TrainConfig) -> Path | None:
+    """The last.pt that train.resume names, if it names one."""
+    if config.train.resume in (None, "auto"):
         return None
+    path = Path(str(config.train.resume))
+    wanted, saved = _continued(asdict(config)), _continued(load_checkpoint(path)["config"])
+    differing = [key for key in wanted if saved.get(key) != wanted[key]]
+    if differing:
+        changes = ", ".join(f"{key}: {saved.get(key)} there, {wanted[key]} here" for key in differing)
+        raise ValueError(f"{path} is of another configuration: {changes}")
+    return path
+
+
+def _newest_resume(config: TrainConfig, train: FrameStore) -> Path | None:
+    """For train.resume=auto, the last.pt of the newest run of this configuration on the same labels, unless
+    it is finished: trained, and its CSV written."""
     if config.train.resume != "auto":
-        path = Path(config.train.resume)
-        saved = _continued(load_checkpoint(path)["config"])
-        differing = [key for key in wanted if saved.get(key) != wanted[key]]
-        if differing:
-            changes = ", ".join(f"{key}: {saved.get(key)} there, {wanted[key]} here" for key in differing)
-            raise ValueError(f"{path} is of another configuration: {changes}")
-        return path
+        return None
+    wanted = _continued(asdict(config))
     for path in sorted(Path(config.runs).glob("*/last.pt"), key=os.path.getmtime, reverse=True):
         about = path.parent / "config.json"
         if about.is_file() and _continued(json.loads(about.read_text())["config"]) == wanted:
-            return None if Progress(**load_checkpoint(path)["progress"]).is_over(config.train) else path
+            content = load_checkpoint(path)
+            if content.get("train_labels") != _hash_labels(train):
+                continue
+            over = Progress(**content["progress"]).is_over(config.train)
+            return None if over and _csv_of(config, path.parent.name).is_file() else path
     return None
 
 
@@ -211,7 +233,20 @@ def _checked_resume(path: Path, train: FrameStore) -> dict[str, Any]:
         raise ValueError(
             f"{path}: trained on {content['train_frames']} frames, but train has {train.num_frames}"
         )
+    if content.get("train_labels") != _hash_labels(train):
+        raise ValueError(f"{path}: trained on other labels than those of train")
     return content
+
+
+def _hash_labels(train: FrameStore) -> str:
+    """What a train split is known by, wherever its files lie and whenever they were copied."""
+    assert train.labels is not None, "train without labels"
+    return sha256(train.offsets.numpy().tobytes() + train.labels.numpy().tobytes()).hexdigest()
+
+
+def _csv_of(config: TrainConfig, name: str) -> Path:
+    """The submission of a run."""
+    return Path(config.submissions) / f"{name}.csv"
 
 
 def _continued(config: dict[str, Any]) -> dict[str, Any]:

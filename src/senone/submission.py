@@ -1,6 +1,7 @@
 """The CSV a contest accepts: ``id,label``, one row a test frame, written whole or not at all."""
 
 import os
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def write_submission(
 
     The header is the sample submission's, if there is one, otherwise ``id,label``.
     """
-    header = _read(sample).columns.tolist() if sample else HEADER
+    header = read_sample(sample, num_frames)[0] if sample else HEADER
     table = pd.DataFrame({header[0]: np.arange(len(labels)), header[1]: labels})
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
@@ -64,28 +65,33 @@ def check_submission(
     """Check a submission from anywhere and return its number of rows.
 
     Raises ValueError, naming the line, unless it has the header, the ids 0, 1, 2 ... in order, integer labels
-    0..K-1, ``num_frames`` rows if given, and the sample submission's header and ids if given.
+    0..K-1, ``num_frames`` rows if given, and the sample submission's header and rows if given.
     """
+    header = HEADER
+    if sample is not None:
+        header, num_frames = read_sample(sample, num_frames)
     table = _read(path)
-    expected = _read(sample) if sample else None
-    header = expected.columns.tolist() if expected is not None else HEADER
     if table.columns.tolist() != header:
         got = ",".join(map(str, table.columns))
         raise ValueError(f"{path.name}, line 1: expected the header {','.join(header)}, got {got}")
-    rows = len(table) if num_frames is None else num_frames
-    rows = rows if expected is None else len(expected)
-    if num_frames is not None and rows != num_frames:
-        raise ValueError(f"{sample}: {rows} rows, but the test set has {num_frames} frames")
-    if len(table) != rows:
-        raise ValueError(f"{path.name}: {len(table)} rows, expected one for each of {rows} test frames")
-    ids = np.arange(rows).astype(str) if expected is None else expected[header[0]].to_numpy()
-    _require(path, table[header[0]].to_numpy() == ids, table, header[0], "ids 0, 1, 2 ... in file order")
-    labels = table[header[1]]
-    _require(path, labels.str.fullmatch(r"\d+").to_numpy(bool), table, header[1], "an integer label")
+    if num_frames is not None and len(table) != num_frames:
+        raise ValueError(f"{path.name}: {len(table)} rows, expected one for each of {num_frames} test frames")
+    _require_rows(path, table)
     if num_classes is not None:
-        small = labels.astype(int).to_numpy() < num_classes
+        small = table[header[1]].astype(int).to_numpy() < num_classes
         _require(path, small, table, header[1], f"a label of 0 to {num_classes - 1}")
-    return rows
+    return len(table)
+
+
+def read_sample(path: Path, num_frames: int | None = None) -> tuple[list[str], int]:
+    """The header of a contest's sample submission, and its number of rows. Raises ValueError for one like
+    which no CSV of this program can be: with other rows than ``num_frames``, if given, other ids than 0, 1,
+    2 ... in order, or labels that are no integers."""
+    table = _read(path)
+    if num_frames is not None and len(table) != num_frames:
+        raise ValueError(f"{path}: {len(table)} rows, but the test set has {num_frames} frames")
+    _require_rows(path, table)
+    return table.columns.tolist(), len(table)
 
 
 def board_scores(predicted: np.ndarray, true: np.ndarray) -> tuple[float, float]:
@@ -99,7 +105,8 @@ def board_scores(predicted: np.ndarray, true: np.ndarray) -> tuple[float, float]
 
 def submit_command(path: Path, competition: str | None, message: str) -> str:
     """The line that hands the CSV in."""
-    return f'kaggle competitions submit -c {competition or "COMPETITION"} -f {path} -m "{message}"'
+    where = shlex.quote(str(path))
+    return f'kaggle competitions submit -c {competition or "COMPETITION"} -f {where} -m "{message}"'
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -110,7 +117,18 @@ def _read(path: Path) -> pd.DataFrame:
         raise ValueError(f"{path}: not a readable CSV: {' '.join(str(error).split())}") from None
     if len(table.columns) != 2:
         raise ValueError(f"{path.name}, line 1: expected two columns, got {len(table.columns)}")
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first of three cells for a row's name
+        raise ValueError(f"{path.name}, line 2: expected two cells, as in line 1")
     return table
+
+
+def _require_rows(path: Path, table: pd.DataFrame) -> None:
+    """Ids in order, and integer labels."""
+    name, label = table.columns
+    in_order = table[name].to_numpy() == np.arange(len(table)).astype(str)
+    _require(path, in_order, table, name, "ids 0, 1, 2 ... in file order")
+    whole = table[label].str.fullmatch(r"\d{1,9}").to_numpy(bool)
+    _require(path, whole, table, label, "an integer label")
 
 
 def _require(path: Path, holds: np.ndarray, table: pd.DataFrame, column: str, expected: str) -> None:

@@ -1,7 +1,6 @@
 """The training engine: shuffled frames through a model, epoch after epoch, so that it can stop anywhere and
 go on as if it had not."""
 
-import copy
 import math
 import signal
 import threading
@@ -22,6 +21,7 @@ from senone.evaluate import score, utterance_logits
 from senone.frames import FrameStore
 from senone.loss import IGNORED, frame_loss, teacher_loss
 from senone.models import FrameModel
+from senone.models.blocks import copy_model
 from senone.optim import build_optimiser, lr_at, set_lr
 from senone.processes import ALONE, Processes
 from senone.progress import Progress
@@ -72,7 +72,7 @@ class Trainer:
         self.augmentation, self.processes = augmentation or Augmentation(), processes
         processes.join_norms(model)
         self.model = model.to(device)
-        self.averaged = copy.deepcopy(model).requires_grad_(False) if settings.ema else None
+        self.averaged = copy_model(model).requires_grad_(False) if settings.ema else None
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimiser = build_optimiser(
             model, lr=optim.lr, weight_decay=optim.weight_decay, beta1=optim.beta1, beta2=optim.beta2
@@ -115,6 +115,8 @@ class Trainer:
                 bar.set_description(f"epoch {self.progress.epoch + 1}/{self.settings.epochs}", refresh=False)
                 self._train_epoch(bar, stop)
                 self._end_epoch()
+                if any(self.processes.agree(stop.is_set())):  # while dev was scored; last.pt is written
+                    raise Stopped
         if self.progress.epoch < self.settings.epochs:
             self.log.say(f"no better dev accuracy for {self.settings.patience} epochs: that is enough")
         return self.progress

@@ -72,8 +72,8 @@ class DecodeConfig:
             value = getattr(self, key)
             require(value is None or 0 <= value < math.inf, f"decode.{key}", value, "0 or more, or null")
         path, several = self.path_scale, self.name in ("forward_backward", "trigram")
-        expected = "a number above 0, or null" if several else f"null where decode={self.name} knows one path"
-        require(path is None or (several and 0 < path < math.inf), "decode.path_scale", path, expected)
+        expected = "above 0, to 5, or null" if several else f"null where decode={self.name} knows one path"
+        require(path is None or (several and 0 < path <= 5), "decode.path_scale", path, expected)
         heard = self.gaussians > 0 or not self.mixture_scale
         expected = "null or 0 where decode.gaussians=0"
         require(heard, "decode.mixture_scale", self.mixture_scale, expected)

@@ -25,17 +25,17 @@ import torch
 from tqdm import tqdm
 
 from senone.config import DecodeConfig
-from senone.decode.batches import BATCH
+from senone.decode.batches import BATCH, at_once
 from senone.decode.mixtures import Mixtures, hear
 from senone.decode.state_chain import StateChain, decode_marginals, decode_path
-from senone.decode.trigram import PhonemeTrigram, decode_trigram
+from senone.decode.trigram import PhonemeTrigram, decode_trigram, require_trigram
 from senone.frames import FrameStore
 from senone.phonemes import states_per_group
 
 __all__ = [
     "BATCH", "CHAINS", "Decoder", "Evidence", "Mixtures", "PhonemeTrigram", "Scales", "StateChain",
-    "choose_scales", "decode_marginals", "decode_path", "decode_trigram", "describe_decoder", "fit_decoder",
-    "hear",
+    "at_once", "choose_scales", "decode_marginals", "decode_path", "decode_trigram", "describe_decoder",
+    "fit_decoder", "hear", "require_trigram",
 ]  # fmt: skip
 
 Chain = StateChain | PhonemeTrigram
@@ -109,6 +109,11 @@ class Decoder:
             marginals = decode_trigram(replace(chain, **weights), scores)
         else:
             marginals = decode_marginals(replace(chain, **weights), scores)
+        if not all(frames.isfinite().all() for frames in marginals):
+            raise ValueError(
+                f"decode.path_scale={path:g}: what was never seen has become too unlikely for float32; "
+                "expected a smaller one, or more decode.smoothing"
+            )
         return [states.argmax(dim=1).cpu() for states in marginals]
 
     def state(self) -> dict[str, Any]:

@@ -10,6 +10,11 @@ FLOOR = -60.0  # log likelihood
 LIFT = 2.0**60  # keeps a product of two small probabilities within float32
 
 
+def at_once(device: torch.device) -> int:
+    """Utterances that are worth handing to a decoder at once."""
+    return BATCH * (ON_GPU if device.type == "cuda" else 1)
+
+
 def padded_batches(scores: Sequence[torch.Tensor], size: int) -> Iterator[tuple[list[int], torch.Tensor]]:
     """Utterances of like lengths together: their places, and a copy of their scores, (T, U, K), padded with
     zeros."""

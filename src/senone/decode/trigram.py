@@ -12,6 +12,7 @@ from senone.phonemes import states_per_group
 
 TOGETHER = 16  # utterances at once: 46 times as much is kept of each as of a chain of states
 SEGMENT = 128  # frames whose forward probabilities are kept at once, beside one frame of each segment before
+MOST = 128  # phonemes: time and memory grow with their number's cube
 
 Planes = Sequence[torch.Tensor]
 
@@ -36,8 +37,10 @@ class PhonemeTrigram:
     def count(cls, store: FrameStore, smoothing: float = 1.0) -> "PhonemeTrigram":
         """The chain of a labelled store. ``smoothing`` counts are added to the ways out of each state, to
         what enters a phoneme and to what comes first; trigrams are smoothed by bigrams, these by the shares
-        of phonemes, as ``witten_bell`` does. ValueError unless ``smoothing`` is above 0."""
+        of phonemes, as ``witten_bell`` does. ValueError unless ``smoothing`` is above 0, and where there are
+        too many phonemes."""
         require(smoothing > 0, "decode.smoothing", smoothing, "a number above 0")
+        require_trigram(store.num_classes)
         assert store.labels is not None, "a chain is counted on labels"
         labels, classes = store.labels.cpu().long(), store.num_classes
         size = states_per_group(classes)
@@ -71,6 +74,13 @@ class PhonemeTrigram:
             (ways / ways.sum(dim=1, keepdim=True)).view(count, size, size + 1),
             following,
         )
+
+
+def require_trigram(num_classes: int) -> None:
+    """Raise ValueError where there are too many phonemes for a trigram of them."""
+    phonemes = num_classes // states_per_group(num_classes)
+    expected = f"at most {MOST} phonemes, not {phonemes}; decode=forward_backward takes any number"
+    require(phonemes <= MOST, "decode", "trigram", expected)
 
 
 def witten_bell(counts: torch.Tensor, shorter: torch.Tensor, possible: torch.Tensor) -> torch.Tensor:

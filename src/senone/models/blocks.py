@@ -96,7 +96,10 @@ class Surroundings(nn.Module):
         """Take the usual levels and their spread from the utterances of a store; wild ones do not count."""
         shares = torch.tensor([0.16, 0.5, 0.84])  # of a normal distribution: mean and one deviation around it
         low, self.centre[:], high = store.levels.quantile(shares, dim=0)
-        self.scale.copy_(((high - low) / 2).clamp(min=1e-6))
+        spread = (high - low) / 2
+        self.scale.copy_(
+            spread.where(spread > 1e-6, torch.inf)
+        )  # what is the same in all of train says nothing
 
     def forward(self, x: torch.Tensor, frames: int, first: int = 0, step: int = 1) -> torch.Tensor:
         """T = ``frames`` of them, ``step`` apart, beginning ``first`` after the frame whose they are."""
@@ -169,10 +172,19 @@ class Dense(nn.Module):
         return x + y if self.residual else y
 
 
+def copy_model(model: FrameModel) -> FrameModel:
+    """A copy with weights of its own."""
+    copied = copy.deepcopy(model)
+    for module in copied.modules():
+        if isinstance(module, nn.RNNBase):
+            module.flatten_parameters()  # in one piece again, or cuDNN would put them together at every call
+    return copied
+
+
 def fold_batchnorm(model: FrameModel) -> FrameModel:
     """A copy of a model that computes what its eval mode does, each BatchNorm folded into the linear layer
     before it: an evaluation is then matrix products and activations alone."""
-    folded = copy.deepcopy(model).eval()
+    folded = copy_model(model).eval()
     for dense in folded.modules():
         if isinstance(dense, Dense) and isinstance(dense.norm, nn.BatchNorm1d):
             dense.linear = nn.utils.fuse_linear_bn_eval(dense.linear, dense.norm)
