@@ -14,11 +14,11 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         table = compare_runs(arguments.runs)
-    except ValueError as error:
+        if arguments.csv:
+            table.to_csv(arguments.csv, index=False)
+    except (ValueError, OSError) as error:
         print(f"compare.py: {error}", file=sys.stderr)
         raise SystemExit(1) from None
-    if arguments.csv:
-        table.to_csv(arguments.csv, index=False)
     print(table.to_string(index=False, formatters={"dev accuracy": "{:.2%}".format}))
 
 

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,9 @@ from senone.corpus.contest import open_contest, write_utterances
 from senone.frames import FrameStore
 from senone.preparation import open_store
 
+# a busy machine is no bug, and a submission is tested with the same examples each time
+hypothesis.settings.register_profile("no clock", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.load_profile("no clock")
 torch.set_num_threads(1)  # bit-for-bit comparisons, and no waiting for each other on a busy machine
 
 

@@ -47,7 +47,7 @@ def assert_one_line(done: subprocess.CompletedProcess[str], *parts: str) -> None
         (["data=contest"], ["data.root=None: expected the contest's folder"]),
         (["model.widths=[a]"], ["model.widths=[a]"]),
         (["device=cuda:77"], ["device=cuda:77 cannot be used"]),
-        (["optim.lr=["], ["no viable alternative"]),
+        (["optim.lr=["], ["cannot read optim.lr=["]),
         (["trackers=[mlflow]"], ["trackers=mlflow: expected", "tensorboard", "wandb"]),
         (["train.resume=nowhere/last.pt"], ["nowhere/last.pt: there is no such checkpoint"]),
     ],
@@ -123,6 +123,21 @@ def test_recordings_with_alignments_can_be_trained_on(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "40 bins, 138 classes" in done.stdout
     assert len((tmp_path / "submissions" / "mine.csv").read_text().splitlines()) == 201
+
+
+def test_a_sweep_goes_on_after_a_job_that_fails_and_says_so(tmp_path: Path, contest_folder: Path) -> None:
+    quick = ["model.widths=[8]", "model.context=1", "train.epochs=1", "train.batch_size=16", "decode=argmax"]
+    files = ["data=contest", f"data.root={contest_folder}", "data.num_classes=6", "device=cpu"]
+    done = run_script(tmp_path, "train.py", "-m", *files, *quick, "name=a,b/c,d")
+    assert_one_line(done, "train.py: name=b/c: expected the name of a folder below runs")
+    assert sorted(path.stem for path in (tmp_path / "submissions").iterdir()) == ["a", "d"]
+
+
+def test_an_override_that_cannot_be_read_is_shown(tmp_path: Path) -> None:
+    done = run_script(tmp_path, "train.py", "data.root=my speech (1)")
+    assert_one_line(done, "train.py: cannot read data.root=my speech (1); what is no plain word needs quotes")
+    done = run_script(tmp_path, "predict.py", "checkpoint=a.pt", "decode.gaussians=0")
+    assert_one_line(done, "predict.py: decode.KEY=VALUE needs decode=NAME beside it")
 
 
 def test_a_random_search_draws_by_key_and_seed(tmp_path: Path) -> None:

@@ -38,6 +38,16 @@ def test_runs_without_an_epoch_are_left_out_and_none_at_all_is_said(tmp_path: Pa
     assert compare_runs(tmp_path)["run"].tolist() == ["b"]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"), [("metrics.jsonl", '{"epoch": 1}\n'), ("metrics.jsonl", "x\n"), ("config.json", "")]
+)
+def test_a_folder_that_is_no_runs_is_named(tmp_path: Path, name: str, text: str) -> None:
+    write_run(tmp_path, "a", [0.5])
+    (tmp_path / "a" / name).write_text(text)
+    with pytest.raises(ValueError, match="a: its files are not a run's"):
+        compare_runs(tmp_path)
+
+
 def test_a_setting_that_one_run_does_not_have_is_a_difference(tmp_path: Path) -> None:
     write_run(tmp_path, "a", [0.5], ema=0.9)
     write_run(tmp_path, "b", [0.4])

@@ -16,6 +16,7 @@ from senone.device import choose_device, choose_precision, has_bfloat16
         ("DataConfig", {"name": "contest"}, "data.root=None: expected the contest's folder"),
         ("DataConfig", {"on_bad": "ignore"}, "data.on_bad=ignore: expected one of refuse, drop"),
         ("DataConfig", {"num_classes": 1}, "data.num_classes=1: expected 2 to"),
+        ("DataConfig", {"num_classes": 32769}, "data.num_classes=32769: expected 2 to 32768"),
         ("MlpConfig", {"context": -1}, "model.context=-1: expected 0 to 500"),
         ("MlpConfig", {"widths": [512, 0]}, r"model.widths=\[512, 0\]: expected widths of 1 or more"),
         ("MlpConfig", {"dropout": 1.0}, "model.dropout=1.0: expected 0 up to but not 1"),

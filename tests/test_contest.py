@@ -297,6 +297,12 @@ def test_test_labels_are_optional_and_found_where_they_are_kept_apart(contest_fo
     assert open_contest(contest_folder)["test"].labels is not None
 
 
+def test_a_damaged_header_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "x.npy").write_bytes(b"\x93NUMPY\x01\x00\x10\x00{'descr': '|O' ,")
+    with pytest.raises(ValueError, match=r"x\.npy is not a \.npy file"):
+        index_arrays(tmp_path / "x.npy")
+
+
 def test_writing_leaves_the_old_file_when_it_fails(
     tmp_path: Path, utterances: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from senone import part1
@@ -92,7 +92,7 @@ def test_every_gradient_is_torchs(depth, activation, num_bn_layers, mode):
     check_gradients(make_mlp(HIDDENS[depth], activation, num_bn_layers, mode))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     hiddens=st.lists(st.integers(1, 12), max_size=4),
     activation=st.sampled_from(sorted(ACTIVATIONS)),
@@ -107,6 +107,8 @@ def test_gradients_are_torchs_whatever_the_shape_and_seed(hiddens, activation, b
     twin = Twin(mlp)
     x, labels = make_batch(seed, n)
     mlp(x)
+    # above a layer that is dead as a whole, a BatchNorm finds rounding errors alone, and makes them large
+    assume(not num_bn_layers or all(bn.var.min() > 1e-6 for bn in mlp.bn_layers))
     mlp.backward(labels)
     losses(twin(torch.from_numpy(x)), torch.from_numpy(labels)).mean().backward()
     assert np.abs(mlp.criterion.derivative()).max() > 1e-3  # what comes in at the top is not near zero

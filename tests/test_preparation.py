@@ -163,6 +163,21 @@ def test_bad_frames_are_named_and_refused(contest_folder: Path, value: float) ->
         open_split(contest_folder, "dev")
 
 
+def test_a_dropped_utterance_takes_none_from_the_next_speaker(contest_folder: Path) -> None:
+    frames = raw(contest_folder, "train")
+    frames[1] = np.full_like(frames[1], np.nan)
+    write_utterances(contest_folder / "train.npy", frames)
+    store = open_split(contest_folder, on_bad="drop", utterances_per_speaker=3)
+    assert store.speakers.tolist() == [0, 0, 1, 1, 1]
+
+
+def test_who_may_read_the_cache_may_read_what_is_in_it(contest_folder: Path) -> None:
+    (contest_folder / "stores").mkdir(mode=0o755)
+    open_split(contest_folder)
+    modes = {path.stat().st_mode & 0o777 for path in (contest_folder / "stores").iterdir()}
+    assert modes == {0o755}
+
+
 def test_dropped_frames_go_with_their_labels(contest_folder: Path) -> None:
     before = open_split(contest_folder)
     kept = np.delete(np.arange(before.num_frames), [5, 7])

@@ -69,6 +69,18 @@ def test_confusion_shows_shares_of_all_46_phonemes(tmp_path: Path, figures: list
     assert_nothing_is_cut_off(figures[0])
 
 
+def test_confusion_of_hundreds_of_classes_is_no_larger_than_a_poster(
+    tmp_path: Path, figures: list[Figure]
+) -> None:
+    names = [f"class_{index}" for index in range(500)]
+    report.plot_confusion(np.eye(500, dtype=int), names, tmp_path / "confusion.png")
+    assert max(figures[0].get_size_inches()) < 41
+    shown = [label.get_text() for label in figures[0].axes[0].get_yticklabels()]
+    assert shown == names[::4]
+    boxes = [label.get_window_extent() for label in figures[0].axes[0].get_yticklabels()]
+    assert all(upper.y0 >= lower.y1 - 1 for upper, lower in pairwise(boxes))
+
+
 def test_an_utterance_shows_true_and_predicted_phonemes_and_what_is_wrong(
     tmp_path: Path, figures: list[Figure]
 ) -> None:

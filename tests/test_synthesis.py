@@ -221,6 +221,7 @@ def test_a_corpus_with_a_foreign_file_in_it_is_not_replaced(tmp_path: Path) -> N
     with pytest.raises(ValueError, match=r"notes.txt is not part of a made corpus"):
         make(root, seed=1)
     assert (root / "private" / "notes.txt").read_text() == "precious"
+    assert make(root) is not None  # as it is, nothing needs to be replaced
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])

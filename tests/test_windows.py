@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from senone.frames import FrameStore
@@ -27,7 +27,6 @@ def store_of(lengths: list[int], bins: int, guard: int) -> FrameStore:
     context=st.integers(0, 6),
     extra=st.integers(0, 3),
 )
-@settings(deadline=None)
 def test_windows_never_cross_an_utterance(lengths: list[int], bins: int, context: int, extra: int) -> None:
     store = store_of(lengths, bins, context + extra)
     frames = torch.arange(store.num_frames)
@@ -52,7 +51,6 @@ def test_a_buffer_takes_the_windows_in_place() -> None:
 
 
 @given(n=st.integers(1, 2000), seed=st.integers(0, 2**31 - 1), epoch=st.integers(0, 1000))
-@settings(deadline=None)
 def test_an_order_is_a_permutation_and_a_function_of_seed_and_epoch(n: int, seed: int, epoch: int) -> None:
     order = epoch_order(n, seed, epoch)
     torch.rand(1)  # the global generator has no say
@@ -88,7 +86,6 @@ def test_seeds_are_mixed_so_that_neighbours_have_nothing_in_common() -> None:
     frames=st.integers(1, 30),
     seed=st.integers(0, 2**31 - 1),
 )
-@settings(deadline=None)
 def test_chunks_lie_in_their_utterances_wherever_these_are_long_enough(
     lengths: list[int], frames: int, seed: int
 ) -> None:
@@ -126,7 +123,6 @@ def test_over_the_epochs_every_frame_is_in_a_chunk_equally_often_but_for_the_end
     context=st.integers(0, 6),
     extra=st.integers(0, 3),
 )
-@settings(deadline=None)
 def test_stretches_never_cross_an_utterance_and_frames_keep_their_numbers(
     lengths: list[int], frames: int, context: int, extra: int
 ) -> None:
@@ -156,7 +152,6 @@ def test_stretches_of_one_frame_are_the_windows() -> None:
 
 
 @given(speed=st.floats(0.5, 2.0), start=st.integers(20, 60), frames=st.integers(1, 5))
-@settings(deadline=None)
 def test_a_stretch_at_another_speed_is_interpolated_and_has_the_nearest_frames(
     speed: float, start: int, frames: int
 ) -> None:

@@ -13,17 +13,23 @@ IGNORED = {"name", "runs", "submissions", "data.cache", "train.resume", "corpus.
 def compare_runs(root: Path) -> pd.DataFrame:
     """A row for each run below ``root`` that has finished an epoch, the best dev accuracy first: name, dev
     accuracy (of each frame alone), the epoch that reached it, epochs trained, seconds, and every setting in
-    which the runs differ. Raises ValueError where there is no such run."""
+    which the runs differ. Raises ValueError where there is no such run, or one that cannot be read."""
     rows, settings = [], []
     for folder in sorted(path.parent for path in root.glob("*/metrics.jsonl")):
-        records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        if not records or not (folder / "config.json").is_file():
-            continue
-        best = max(records, key=lambda record: record["dev_accuracy"])
-        row = {"run": folder.name, "dev accuracy": best["dev_accuracy"], "best epoch": best["epoch"]}
-        seconds = sum(record["seconds"] + record["dev_seconds"] for record in records)
+        try:
+            records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+            if not records or not (folder / "config.json").is_file():
+                continue
+            config = json.loads((folder / "config.json").read_text())["config"]
+            best = max(records, key=lambda record: record["dev_accuracy"])
+            row = {"run": folder.name, "dev accuracy": best["dev_accuracy"], "best epoch": best["epoch"]}
+            seconds = sum(record["seconds"] + record["dev_seconds"] for record in records)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{folder}: its files are not a run's ({type(error).__name__}: {error})"
+            ) from None
         rows.append({**row, "epochs": len(records), "seconds": round(seconds)})
-        settings.append(flatten(json.loads((folder / "config.json").read_text())["config"]))
+        settings.append(flatten(config))
     if not rows:
         raise ValueError(f"{root}: no run here has finished an epoch")
     keys = dict.fromkeys(key for setting in settings for key in setting if key not in IGNORED)

@@ -59,6 +59,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
 def place_store(store: FrameStore, device: torch.device) -> FrameStore:
     """The store on the device if it fits into four fifths of its free memory, else where it is."""
     if device.type == "cuda":
+        torch.cuda.empty_cache()  # what torch keeps of what it was given back is free too
         free, _ = torch.cuda.mem_get_info(device)
         if store.rows.nbytes > 0.8 * free:
             return store

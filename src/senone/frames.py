@@ -76,6 +76,12 @@ class FrameStore:
         rows = torch.arange(self.num_frames, dtype=torch.int32, device=self.offsets.device)
         return rows.add_(shifts.int().repeat_interleave(self.offsets.diff(), output_size=self.num_frames))
 
+    @cached_property
+    def _bounds(self) -> list[int]:
+        """The offsets, for the host: to ask a card for each would be to wait for it."""
+        bounds: list[int] = self.offsets.tolist()
+        return bounds
+
     def utterance_of(self, frames: torch.Tensor) -> torch.Tensor:
         """(B,) frame numbers -> (B,) int64, the utterances they belong to."""
         return torch.searchsorted(self.offsets, frames.to(self.offsets.dtype), right=True) - 1
@@ -92,7 +98,7 @@ class FrameStore:
         """The (T + 2*context, F) rows of an utterance and ``context`` guards on each side, a view."""
         if context > self.guard:
             raise ValueError(f"context {context} is more than the store's {self.guard} guard rows")
-        first, end = int(self.offsets[index]), int(self.offsets[index + 1])
+        first, end = self._bounds[index], self._bounds[index + 1]
         shift = self.guard * (2 * index + 1)
         return self.rows[first + shift - context : end + shift + context]
 
@@ -103,7 +109,7 @@ class FrameStore:
     def utterance_labels(self, index: int) -> torch.Tensor:
         """The (T,) labels of an utterance."""
         assert self.labels is not None, "a split without labels was asked for them"
-        return self.labels[int(self.offsets[index]) : int(self.offsets[index + 1])]
+        return self.labels[self._bounds[index] : self._bounds[index + 1]]
 
     def to(self, device: torch.device) -> "FrameStore":
         """The same store with all its tensors on a device."""

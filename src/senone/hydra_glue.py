@@ -18,7 +18,8 @@ import hydra
 import numpy as np
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, Node, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
@@ -39,7 +40,8 @@ def script(
     ``conf/<config_name>.yaml`` and the command line.
 
     Whatever is wrong with the configuration, the files or the data ends the process with one line on
-    stderr and exit status 1; ``HYDRA_FULL_ERROR=1`` shows the traceback instead.
+    stderr and exit status 1, in a sweep after the other jobs; ``HYDRA_FULL_ERROR=1`` shows the traceback
+    instead.
     """
     register_draws()
     store = ConfigStore.instance()
@@ -53,6 +55,7 @@ def script(
     def decorate(main: Callable[[Config], None]) -> Callable[[], None]:
         conf = Path(main.__code__.co_filename).resolve().parents[1] / "conf"
         wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+        failed: list[Exception] = []  # jobs of a sweep
 
         def job(composed: DictConfig) -> None:
             try:
@@ -63,7 +66,10 @@ def script(
             except (OmegaConfBaseException, ValueError, OSError, RuntimeError) as error:
                 if wants_traceback:
                     raise
-                _stop(error)
+                if HydraConfig.get().mode != RunMode.MULTIRUN:
+                    _stop(error)
+                _say(error)
+                failed.append(error)  # the others may do better
 
         def run() -> None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors of composition reach the next lines
@@ -73,6 +79,12 @@ def script(
                 if wants_traceback:
                     raise
                 _stop(error)
+            except AssertionError as error:  # OmegaConf's, for decode.KEY where decode is null
+                if wants_traceback or "Unexpected type for root" not in str(error):
+                    raise
+                _stop(ValueError("decode.KEY=VALUE needs decode=NAME beside it, as decode=trigram"))
+            if failed:
+                raise SystemExit(1)
 
         return run
 
@@ -118,8 +130,12 @@ def _stop(error: Exception) -> NoReturn:
     common = isinstance(error, ValueError | HydraException | OmegaConfBaseException)
     if common and os.environ.get("RANK", "0") != "0":
         time.sleep(10)  # all processes find this: torchrun ends the others as soon as process 0 has said it
-    print(f"{Path(sys.argv[0]).name}: {_one_line(error)}", file=sys.stderr)
+    _say(error)
     raise SystemExit(1)
+
+
+def _say(error: Exception) -> None:
+    print(f"{Path(sys.argv[0]).name}: {_one_line(error)}", file=sys.stderr)
 
 
 def _one_line(error: Exception) -> str:
@@ -129,6 +145,8 @@ def _one_line(error: Exception) -> str:
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and is_dataclass(parent):
         keys = ", ".join(item.name for item in fields(parent))
         return f"unknown key {cause.full_key}; there are {keys}"
+    if isinstance(error, OverrideParseException):
+        return f"cannot read {error.override}; what is no plain word needs quotes of its own: \"KEY='VALUE'\""
     texts = [str(error)] if cause is error else [str(error), str(cause)]
     advice = re.compile("full_key:|Config search path:|See https://hydra.cc")
     return ": ".join(" ".join(advice.split(text)[0].split()) for text in texts) or type(error).__name__

@@ -62,6 +62,7 @@ def open_store(
         partial = Path(tempfile.mkdtemp(dir=cache, prefix=f".{split.name}-"))
         try:
             _build_store(split, partial, settings, key, progress=progress)
+            partial.chmod(cache.stat().st_mode & 0o777)  # mkdtemp lets nobody else in
             if _map_store(folder, key) is None:  # another run that has built it meanwhile may be reading it
                 shutil.rmtree(folder, ignore_errors=True)
                 with suppress(OSError):  # it was there a moment earlier
@@ -132,7 +133,7 @@ def _build_store(
     """Read the utterances of a split twice, to measure them and to write them, normalised, into a folder's
     files; store.json, written last, makes it whole."""
 
-    def read(doing: str) -> Iterable[tuple[np.ndarray, np.ndarray | None]]:
+    def read(doing: str) -> Iterable[tuple[int, np.ndarray, np.ndarray | None]]:
         return tqdm(
             _read_checked(split, settings["num_classes"], settings["on_bad"]),
             f"{doing} {split.name}",
@@ -141,13 +142,22 @@ def _build_store(
             disable=None if progress else True,  # None: only for eyes, not in a log file
         )
 
-    alone = (frames for frames, _ in read("measuring"))
-    moments = Moments.measure(alone, len(split.frames), split.num_bins)
+    kept: list[int] = []  # numbers, in the file, of the utterances that are not dropped
+
+    def frames_alone() -> Iterator[np.ndarray]:
+        for index, frames, _ in read("measuring"):
+            kept.append(index)
+            yield frames
+
+    moments = Moments.measure(frames_alone(), len(split.frames), split.num_bins)
     count = len(moments.means)
     if not count:
         raise ValueError(f"{split.frames_path.name}: no utterance has a frame left")
     number = settings["utterances_per_speaker"]
-    speakers = np.arange(count) // number if number else find_speakers(moments.means, moments.drifts)
+    if number:
+        _, speakers = np.unique(np.array(kept) // number, return_inverse=True)
+    else:
+        speakers = find_speakers(moments.means, moments.drifts)
     whose = np.arange(count)  # each utterance is normalised by its own moments
     if settings["normalise"] == "speaker":
         whose, moments = speakers, moments.pool(speakers)
@@ -158,7 +168,7 @@ def _build_store(
     wide = settings["num_classes"] is None or settings["num_classes"] > 256
     lengths, largest = [], -1
     with (folder / "rows.bin").open("wb") as rows_file, (folder / "labels.bin").open("wb") as labels_file:
-        for index, (frames, labels) in zip(whose, read("preparing"), strict=True):
+        for index, (_, frames, labels) in zip(whose, read("preparing"), strict=True):
             padded = np.empty((len(frames) + 2 * guard, frames.shape[1]), "<f4")
             inner = padded[guard:-guard]
             if settings["normalise"] == "none":
@@ -189,8 +199,8 @@ def _build_store(
 
 def _read_checked(
     split: ContestSplit, num_classes: int | None, on_bad: str
-) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """The utterances of a split, their labels in range and their frames finite."""
+) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
+    """The utterances of a split and their numbers in the file, their labels in range, their frames finite."""
     for index, (frames, labels) in enumerate(split.read()):
         if labels is not None:
             top = (num_classes or 2**15) - 1
@@ -213,7 +223,7 @@ def _read_checked(
             else:
                 frames, labels = frames[good], None if labels is None else labels[good]
         if len(frames):
-            yield frames, labels
+            yield index, frames, labels
 
 
 def _fill(frames: np.ndarray, good: np.ndarray) -> np.ndarray:

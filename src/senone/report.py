@@ -3,6 +3,7 @@
 import base64
 import html
 import importlib.util
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,11 +46,12 @@ def plot_confusion(confusion: np.ndarray, names: list[str], path: Path) -> None:
     """(G, G) counts of true phonemes (rows) by predicted phonemes (columns), each row as shares."""
     total = confusion.sum(axis=1, keepdims=True)
     shares = confusion / np.maximum(total, 1)
-    side = max(6.0, 0.24 * len(names) + 2)
+    side = min(max(6.0, 0.24 * len(names) + 2), 40.0)  # inches
     figure = _figure(side + 0.8, side)
     axes = figure.add_subplot()
     image = axes.imshow(np.where(total > 0, shares, np.nan), cmap="magma_r", vmin=0, vmax=1)
-    places = np.arange(len(names))
+    named = math.ceil(0.24 * len(names) / 38)  # every so many classes, where names of all do not fit
+    places, names = np.arange(len(names))[::named], names[::named]
     axes.set_xticks(places, names, rotation=90, fontsize=8)
     axes.set_yticks(places, names, fontsize=8)
     axes.set(

@@ -87,4 +87,4 @@ class DataConfig:
         number = self.utterances_per_speaker
         require(number is None or number >= 1, "data.utterances_per_speaker", number, "null, or 1 or more")
         classes = self.num_classes
-        require(classes is None or 2 <= classes <= 65535, "data.num_classes", classes, "2 to 65535")
+        require(classes is None or 2 <= classes <= 32768, "data.num_classes", classes, "2 to 32768")

@@ -11,6 +11,7 @@ import math
 import pickletools
 import re
 import struct
+import tokenize
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,7 +55,7 @@ def index_arrays(path: Path) -> list[StoredArray]:
                 (2, 0): np.lib.format.read_array_header_2_0,
             }.get(version, np.lib.format.read_array_header_2_0)
             shape, fortran, dtype = read_header(file)
-        except ValueError as error:
+        except (ValueError, tokenize.TokenError) as error:  # numpy lets the second out
             file.seek(0)
             raise ValueError(
                 f"{path.name} is not a .npy file: it starts with {file.read(16)!r} ({error})"

@@ -30,6 +30,7 @@ from senone.corpus.speaker import speaker_name
 RECIPE = 1  # of the speech itself: a change here makes corpora of before be made again
 WHEELS = {"espeakng_loader": "espeakng-loader", "kaldi_native_fbank": "kaldi-native-fbank"}
 ARRAYS = ("train.npy", "train_labels.npy", "dev.npy", "dev_labels.npy", "test.npy", TEST_LABELS)
+ADVICE = "choose another corpus folder or empty this one"
 MANIFEST = "corpus.json"
 
 
@@ -76,9 +77,10 @@ def make_corpus(
         raise ValueError(f"corpus workers {workers}: expected 0 (all cores) or more")
     settings = _settings({**SIZES[size], **(sizes or {})}, seed)
     root = Path(root)
-    manifest = _manifest_of_ours(root)
+    manifest = _manifest_of(root)
     if manifest is not None and manifest.get("settings") == settings and _is_complete(root, manifest):
         return manifest
+    _require_ours(root)
     _require_wheels()
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as scratch:
@@ -88,7 +90,7 @@ def make_corpus(
         _speak_all(settings, speakers, workers or _num_cores(), progress)
         manifest = _collect(settings, speakers, partial)
         if root.exists():
-            _manifest_of_ours(root)  # nobody may have put anything there in the meantime
+            _require_ours(root)  # nobody may have put anything there in the meantime
             root.rename(Path(scratch, "replaced"))
         partial.rename(root)
     return manifest
@@ -116,20 +118,25 @@ def _settings(splits: Mapping[str, SplitSize], seed: int) -> dict:
     return {"recipe": RECIPE, "seed": seed, "splits": {name: asdict(splits[name]) for name in SPLITS}}
 
 
-def _manifest_of_ours(root: Path) -> dict | None:
-    """The manifest in a folder; None if nothing is there; ValueError if anything is that we did not make."""
+def _manifest_of(root: Path) -> dict | None:
+    """The manifest in a folder; None if nothing is there; ValueError if that is no made corpus."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return None
-    advice = "choose another corpus folder or empty this one"
     try:
-        manifest = json.loads((root / MANIFEST).read_text())
+        manifest: dict = json.loads((root / MANIFEST).read_text())
     except (OSError, ValueError):
-        raise ValueError(f"{root} exists and is no made corpus (no readable {MANIFEST}): {advice}") from None
+        raise ValueError(f"{root} exists and is no made corpus (no readable {MANIFEST}): {ADVICE}") from None
+    return manifest
+
+
+def _require_ours(root: Path) -> None:
+    """Raise ValueError if there is anything in a folder that we did not make: it would be lost."""
+    if _manifest_of(root) is None:
+        return
     ours = {Path(name) for name in (*ARRAYS, MANIFEST, "private")}
     foreign = sorted(str(path) for path in root.rglob("*") if path.relative_to(root) not in ours)
     if foreign:
-        raise ValueError(f"{foreign[0]} is not part of a made corpus, which would be replaced: {advice}")
-    return manifest
+        raise ValueError(f"{foreign[0]} is not part of a made corpus, which would be replaced: {ADVICE}")
 
 
 def _is_complete(root: Path, manifest: dict) -> bool:
