@@ -131,6 +131,7 @@ def test_a_sweep_goes_on_after_a_job_that_fails_and_says_so(tmp_path: Path, cont
     done = run_script(tmp_path, "train.py", "-m", *files, *quick, "name=a,b/c,d")
     assert_one_line(done, "train.py: name=b/c: expected the name of a folder below runs")
     assert sorted(path.stem for path in (tmp_path / "submissions").iterdir()) == ["a", "d"]
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["a", "d", "multirun.yaml"]
 
 
 def test_an_override_that_cannot_be_read_is_shown(tmp_path: Path) -> None:

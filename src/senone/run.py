@@ -220,7 +220,7 @@ def _newest_resume(config: TrainConfig, train: FrameStore) -> Path | None:
         about = path.parent / "config.json"
         if about.is_file() and _continued(json.loads(about.read_text())["config"]) == wanted:
             content = load_checkpoint(path)
-            if content.get("train_labels") != _hash_labels(train):
+            if not _knows_labels(content, train):
                 continue
             over = Progress(**content["progress"]).is_over(config.train)
             return None if over and _csv_of(config, path.parent.name).is_file() else path
@@ -233,7 +233,7 @@ def _checked_resume(path: Path, train: FrameStore) -> dict[str, Any]:
         raise ValueError(
             f"{path}: trained on {content['train_frames']} frames, but train has {train.num_frames}"
         )
-    if content.get("train_labels") != _hash_labels(train):
+    if not _knows_labels(content, train):
         raise ValueError(f"{path}: trained on other labels than those of train")
     return content
 
@@ -242,6 +242,12 @@ def _hash_labels(train: FrameStore) -> str:
     """What a train split is known by, wherever its files lie and whenever they were copied."""
     assert train.labels is not None, "train without labels"
     return sha256(train.offsets.numpy().tobytes() + train.labels.numpy().tobytes()).hexdigest()
+
+
+def _knows_labels(content: dict[str, Any], train: FrameStore) -> bool:
+    """Whether a checkpoint was trained on these labels; one that does not say so is believed."""
+    ours = _hash_labels(train)
+    return bool(content.get("train_labels", ours) == ours)
 
 
 def _csv_of(config: TrainConfig, name: str) -> Path:
