@@ -179,6 +179,7 @@ def test_decoders_are_measured_an_utterance() -> None:
     check(
         decode.measure_decoders(2, 10, 2),
         "matrix products", "forward-backward", "Viterbi", "Viterbi, every transition seen", "trigram",
+        "trigram, path_scale 3",
         "likelihoods",
         "forward-backward / its matrix products",
     )  # fmt: skip

@@ -22,6 +22,7 @@ from senone.decode import (
     decode_trigram,
     fit_decoder,
 )
+from senone.decode.batches import flushed_denormals
 from senone.decode.state_chain import Arrivals
 from senone.frames import FrameStore
 
@@ -304,26 +305,19 @@ def test_the_more_the_likeliest_path_counts_the_less_do_others(name: str) -> Non
         assert shares[1] > 0.98
 
 
+@pytest.mark.parametrize(("path", "smoothing"), [(3.0, 1e-6), (5.0, 1e-9)])
 @pytest.mark.parametrize("name", ["forward_backward", "trigram"])
-def test_paths_that_count_more_than_float32_can_hold_are_said(name: str) -> None:
+def test_paths_that_count_more_stay_safe_where_nothing_was_seen(
+    name: str, path: float, smoothing: float
+) -> None:
     count = {"forward_backward": StateChain.count, "trigram": PhonemeTrigram.count}[name]
-    chain = count(store_of([[0, 1, 2] * 5000], 6), smoothing=1e-9)
-    logits = torch.full((300, 6), -200.0)
-    logits[torch.arange(300), torch.arange(300) // 7 % 6] = 200.0
-    with pytest.raises(ValueError, match=r"decode\.path_scale=5: what was never seen"):
-        Decoder(name, chain, Scales(acoustic=1.0, prior=1.0, path=5.0))([logits])
-
-
-@pytest.mark.parametrize("name", ["forward_backward", "trigram"])
-def test_paths_that_count_more_stay_safe_where_nothing_was_seen(name: str) -> None:
-    count = {"forward_backward": StateChain.count, "trigram": PhonemeTrigram.count}[name]
-    chain = count(store_of([[0, 1, 2] * 5000], 6), smoothing=1e-6)
+    chain = count(store_of([[0, 1, 2] * 5000], 6), smoothing=smoothing)
     logits = torch.full((3000, 6), -200.0)
     logits[torch.arange(3000), torch.arange(3000) // 7 % 6] = 200.0  # what never was follows what cannot be
-    (states,) = Decoder(name, chain, Scales(acoustic=1.4, prior=1.0, path=3.0))([logits])
+    (states,) = Decoder(name, chain, Scales(acoustic=1.4, prior=1.0, path=path))([logits])
     assert states.shape == (3000,)
-    scores = [4.2 * logits]
-    powered = replace(chain, **{k: v**3 for k, v in vars(chain).items() if k != "prior"})
+    scores = [1.4 * path * logits]
+    powered = replace(chain, **{k: v**path for k, v in vars(chain).items() if k != "prior"})
     decode = decode_marginals if name == "forward_backward" else decode_trigram
     assert decode(powered, scores)[0].isfinite().all()
 
@@ -347,3 +341,41 @@ def test_a_decoder_survives_its_checkpoint_and_ignores_constants() -> None:
     shifted = [frames + torch.randn(len(frames), 1) for frames in logits]
     for ours, theirs in zip(decoder(logits), again(shifted), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_paths_that_count_more_than_float32_can_hold_are_said() -> None:
+    chain = PhonemeTrigram.count(store_of([[0, 1, 2] * 500], 138), smoothing=1e-9)
+    logits = torch.full((300, 138), -200.0)
+    logits[torch.arange(300), torch.arange(300) // 7 * 7 % 138] = 200.0
+    with pytest.raises(ValueError, match=r"decode\.path_scale=5: what was never seen"):
+        Decoder("trigram", chain, Scales(acoustic=1.4, prior=1.0, path=5.0))([logits])
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_denormals_are_flushed_while_decoding_alone(before: bool) -> None:
+    smallest = torch.full((1,), 2.0**-126)
+
+    def are_flushed() -> bool:
+        return bool(smallest / 2 == 0)
+
+    torch.set_flush_denormal(before)
+    try:
+        with flushed_denormals():
+            assert are_flushed()
+        assert are_flushed() == before
+    finally:
+        torch.set_flush_denormal(False)
+
+
+@pytest.mark.parametrize("name", ["forward_backward", "trigram"])
+def test_what_is_flushed_decides_on_nothing(name: str) -> None:
+    count = {"forward_backward": StateChain.count, "trigram": PhonemeTrigram.count}[name]
+    chain = count(store_of([[0, 1, 2, 3, 4, 5] * 50, [3, 1, 4, 1, 5, 2] * 50], 6))
+    powered = replace(chain, **{k: v**3 for k, v in vars(chain).items() if k != "prior"})
+    (scores,) = random_scores([400], 6, 8, scale=12.0)
+    decode = decode_marginals if name == "forward_backward" else decode_trigram
+    flushed = decode(powered, [scores])[0]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(torch, "set_flush_denormal", lambda mode: None)
+        exact = decode(powered, [scores])[0]
+    torch.testing.assert_close(flushed, exact, rtol=1e-5, atol=1e-20)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from senone.config import require
-from senone.decode.batches import BATCH, FLOOR, LIFT, padded_batches
+from senone.decode.batches import BATCH, FLOOR, LIFT, flushed_denormals, padded_batches, rounded
 from senone.frames import FrameStore
 
 SUMS_AT_ONCE = 46 * 138  # of an utterance, in Viterbi: those of a batch stay in a cache, and calls are few
@@ -41,6 +41,7 @@ class StateChain:
         return cls(prior, initial / initial.sum(), counted / counted.sum(dim=1, keepdim=True))
 
 
+@flushed_denormals()
 def decode_marginals(chain: StateChain, scores: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """U of (T, K) log b_t(s) -> U of (T, K) float32 p(s_t | all frames of the utterance), views of a batch's.
 
@@ -48,7 +49,7 @@ def decode_marginals(chain: StateChain, scores: Sequence[torch.Tensor]) -> list[
     and no state of a frame less likely than e^-60 of the best: any length is safe, and no frame impossible.
     """
     results: list[torch.Tensor] = [torch.empty(0)] * len(scores)
-    onwards, initial = chain.transitions.float(), chain.initial.float()
+    onwards, initial = rounded(chain.transitions), rounded(chain.initial)
     backwards = onwards.T.contiguous()
     ones = torch.ones_like(initial)[:, None]  # a product with them is a sum, and the quickest one
     lowered = ones / LIFT

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from senone.config import require
-from senone.decode.batches import FLOOR, LIFT, padded_batches
+from senone.decode.batches import FLOOR, LIFT, flushed_denormals, padded_batches, rounded
 from senone.frames import FrameStore
 from senone.phonemes import states_per_group
 
@@ -108,6 +108,7 @@ def decode_trigram(chain: PhonemeTrigram, scores: Sequence[torch.Tensor]) -> lis
         torch.set_num_threads(threads)
 
 
+@flushed_denormals()
 def _decode(chain: PhonemeTrigram, scores: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     results: list[torch.Tensor] = [torch.empty(0)] * len(scores)
     for members, padded in padded_batches(scores, TOGETHER):
@@ -148,12 +149,12 @@ class _Walk:
         # (T, S, Q, U, 1): the same for all phonemes that may have come before
         seen = likelihoods.unflatten(2, (self.count, self.size)).permute(0, 3, 2, 1)
         self.seen = seen.contiguous().unsqueeze(4)
-        ways = chain.ways.float().permute(1, 2, 0)[..., None, None].contiguous()  # (S, S+1, Q, 1, 1)
-        entering = chain.entering.float().T[..., None, None].contiguous()  # (S, Q, 1, 1)
+        ways = rounded(chain.ways).permute(1, 2, 0)[..., None, None].contiguous()  # (S, S+1, Q, 1, 1)
+        entering = rounded(chain.entering).T[..., None, None].contiguous()  # (S, Q, 1, 1)
         self.leaving, self.entering = ways[:, self.size].unbind(), entering.unbind()
         self.into = [ways[:, to].unbind() for to in range(self.size)]  # a state, from each
         self.out_of = [ways[state, : self.size].unbind() for state in range(self.size)]  # a state, to each
-        self.first, self.following = chain.first.float(), chain.following.float()
+        self.first, self.following = rounded(chain.first), rounded(chain.following)
         self.following_back = self.following.transpose(1, 2).contiguous()
         self.weighed = likelihoods.new_empty(self.shape)
         self.total, self.turned, self.moved = likelihoods.new_empty(3, *self.shape[1:])  # (Q, U, Q)
