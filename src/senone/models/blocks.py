@@ -97,9 +97,8 @@ class Surroundings(nn.Module):
         shares = torch.tensor([0.16, 0.5, 0.84])  # of a normal distribution: mean and one deviation around it
         low, self.centre[:], high = store.levels.quantile(shares, dim=0)
         spread = (high - low) / 2
-        self.scale.copy_(
-            spread.where(spread > 1e-6, torch.inf)
-        )  # what is the same in all of train says nothing
+        # what is the same in all of train says nothing, whatever it is in dev
+        self.scale.copy_(spread.where(spread > 1e-6, torch.inf))
 
     def forward(self, x: torch.Tensor, frames: int, first: int = 0, step: int = 1) -> torch.Tensor:
         """T = ``frames`` of them, ``step`` apart, beginning ``first`` after the frame whose they are."""
