@@ -35,8 +35,12 @@ def random_chain(classes: int, seed: int, never_left: float | None = None) -> St
         transitions[0, 0] = 1
     prior = torch.rand(classes, generator=generator, dtype=torch.float64) + 0.1
     initial = torch.rand(classes, generator=generator, dtype=torch.float64)
+    final = torch.ones(classes, dtype=torch.float64)  # no end is likelier than another
     return StateChain(
-        prior / prior.sum(), initial / initial.sum(), transitions / transitions.sum(dim=1, keepdim=True)
+        prior / prior.sum(),
+        initial / initial.sum(),
+        final / classes,
+        transitions / transitions.sum(dim=1, keepdim=True),
     )
 
 

@@ -23,6 +23,7 @@ def random_trigram(phonemes: int, states: int, seed: int) -> PhonemeTrigram:
     following = following * ~torch.eye(phonemes, dtype=torch.bool)[:, None, :]
     return PhonemeTrigram(
         shares(phonemes * states, generator=generator),
+        shares(phonemes * states, generator=generator),
         shares(phonemes, generator=generator),
         shares(phonemes, states, generator=generator),
         shares(phonemes, states, states + 1, generator=generator),

@@ -62,13 +62,15 @@ class DecodeConfig:
     state_scale: float | None = None  # how much the states within a phoneme count, beside the phonemes
     mixture_scale: float | None = None
     path_scale: float | None = None  # the larger, the less other paths than the likeliest count
+    edge_scale: float | None = None  # how much those that are tuned to edges count, once states are known
+    tuning: int = 6  # rounds over train in which mixtures are tuned to the labels' edges; 0: none are
     gaussians: int = 8  # of each state's mixture; 0: the network decides alone
     smoothing: float = 1.0  # counts that are added to each state's transitions
 
     def __post_init__(self) -> None:
         require_choice("decode.name", self.name, ("argmax", "forward_backward", "viterbi", "trigram"))
         require(self.gaussians >= 0, "decode.gaussians", self.gaussians, "0 (no mixtures) or more")
-        for key in ("acoustic_scale", "prior_scale", "state_scale", "mixture_scale"):
+        for key in ("acoustic_scale", "prior_scale", "state_scale", "mixture_scale", "edge_scale"):
             value = getattr(self, key)
             require(value is None or 0 <= value < math.inf, f"decode.{key}", value, "0 or more, or null")
         path, several = self.path_scale, self.name in ("forward_backward", "trigram")
@@ -77,6 +79,10 @@ class DecodeConfig:
         heard = self.gaussians > 0 or not self.mixture_scale
         expected = "null or 0 where decode.gaussians=0"
         require(heard, "decode.mixture_scale", self.mixture_scale, expected)
+        require(self.tuning >= 0, "decode.tuning", self.tuning, "0 (no edges of their own) or more")
+        tuned = self.gaussians > 0 and self.tuning > 0
+        expected = "null or 0 where decode.gaussians=0 or decode.tuning=0"
+        require(tuned or not self.edge_scale, "decode.edge_scale", self.edge_scale, expected)
         require(self.smoothing > 0, "decode.smoothing", self.smoothing, "a number above 0")
 
 

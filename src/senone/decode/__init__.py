@@ -14,6 +14,11 @@ gives the likeliest path. A trigram is forward-backward over a chain that also r
 Neighbouring frames say much the same again, so paths may be further apart than all this makes them: with a
 path_scale above 1 the logarithm of each whole path, transitions included, counts so many times, and the
 marginals are less those of all paths and more those of the likeliest.
+Last, other mixtures, tuned to the labels' edges, may say where each state of the path through these marginals
+begins: the likeliest of all ways through the same states, by
+
+    log p(s_t | all frames) + edge_scale * log p_edges(x_t|s)
+
 All run over a batch of utterances at once, frame by frame.
 """
 
@@ -25,10 +30,12 @@ import torch
 from tqdm import tqdm
 
 from senone.config import DecodeConfig
+from senone.decode.alignment import align, runs
 from senone.decode.batches import BATCH, at_once
 from senone.decode.mixtures import Mixtures, hear
 from senone.decode.state_chain import StateChain, decode_marginals, decode_path
 from senone.decode.trigram import PhonemeTrigram, decode_trigram, require_trigram
+from senone.decode.tuning import tune
 from senone.frames import FrameStore
 from senone.phonemes import states_per_group
 
@@ -50,8 +57,11 @@ GRID = {
     "state": (1.0, 0.7, 0.5, 0.35, 0.2, 0.1, 0.0),
     "acoustic": (0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.4),
     "prior": (0.0, 0.3, 0.6, 1.0),
+    "edge": (0.0, 1.0, 10.0, 30.0),
     "path": (1.0, 2.0, 3.0),
 }
+AUDIBLE = 0.1  # mixture_scale from which on labels are so much like an aligner's that edges may be his
+LEAST = 1e-9  # share of a state; less is as little
 
 
 @dataclass(frozen=True)
@@ -63,17 +73,19 @@ class Scales:
     state: float = 1.0
     mixture: float = 0.0
     path: float = 1.0
+    edge: float = 0.0
 
 
 @dataclass(frozen=True)
 class Decoder:
     """One way to decode: ``name`` forward_backward, viterbi or trigram, its chain, its scales, and the
-    mixtures, if they have a say."""
+    mixtures and those for edges, if they have a say."""
 
     name: str
     chain: Chain
     scales: Scales
     mixtures: Mixtures | None = None
+    edges: Mixtures | None = None
 
     def __call__(
         self, logits: Sequence[torch.Tensor], heard: Iterable[torch.Tensor] = ()
@@ -86,12 +98,17 @@ class Decoder:
     def evidence(self, logits: Sequence[torch.Tensor], heard: Iterable[torch.Tensor]) -> list["Evidence"]:
         """What is known of each utterance, before anything is weighed."""
         device = torch.device("cpu") if logits[0].device.type == "mps" else logits[0].device  # has no float64
-        if self.mixtures is None:
-            return [Evidence.split(frames.to(device)) for frames in logits]
-        mixtures = Mixtures(*(part.to(device) for part in vars(self.mixtures).values()))
+        known = [Evidence.split(frames.to(device)) for frames in logits]
+        asked = {
+            name: mixtures.to(device)
+            for name, mixtures in (("mixture", self.mixtures), ("edge", self.edges))
+            if mixtures is not None
+        }
+        if not asked:
+            return known
         return [
-            replace(Evidence.split(said.to(device)), mixture=mixtures(frames.to(device)))
-            for said, frames in zip(logits, heard, strict=True)
+            replace(said, **{name: mixtures(frames.to(device)) for name, mixtures in asked.items()})
+            for said, frames in zip(known, heard, strict=True)
         ]
 
     def decide(self, evidence: Sequence["Evidence"]) -> list[torch.Tensor]:
@@ -100,44 +117,66 @@ class Decoder:
         chain = type(self.chain)(*(part.to(device) for part in vars(self.chain).values()))
         prior = Evidence.split(chain.prior.log().float()[None])
         scores = [known.weigh(self.scales, prior) for known in evidence]
-        if isinstance(chain, StateChain) and self.name == "viterbi":
-            return [path.cpu() for path in decode_path(chain, scores)]
-        path = self.scales.path
-        scores = [path * utterance for utterance in scores]
-        weights = {name: part**path for name, part in vars(chain).items() if name != "prior"}
-        if isinstance(chain, PhonemeTrigram):
-            marginals = decode_trigram(replace(chain, **weights), scores)
+        final = chain.final.log().float()
+        for utterance in scores:
+            utterance[-1] += final
+        sought = self.scales.edge > 0 and evidence[0].edge is not None
+        if self.name == "viterbi":
+            states = decode_path(chain.of_states(), scores)
+            believed = [final.new_zeros(())] * len(scores)
         else:
-            marginals = decode_marginals(replace(chain, **weights), scores)
+            marginals = self._marginals(chain, scores)
+            if not sought:
+                return [shares.argmax(dim=1).cpu() for shares in marginals]
+            believed = [shares.clamp(min=LEAST).log() for shares in marginals]
+            states = decode_path(chain.of_states(), believed)
+        if sought:
+            told = [known.on_edges(self.scales, said) for known, said in zip(evidence, believed, strict=True)]
+            states = align(told, [runs(path) for path in states])
+        return [path.cpu() for path in states]
+
+    def _marginals(self, chain: Chain, scores: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """U of (T, K), of paths that count path_scale times."""
+        path = self.scales.path
+        weights = {name: part**path for name, part in vars(chain).items() if name not in ("prior", "final")}
+        sharp, scores = replace(chain, **weights), [path * utterance for utterance in scores]
+        if isinstance(sharp, PhonemeTrigram):
+            marginals = decode_trigram(sharp, scores)
+        else:
+            marginals = decode_marginals(sharp, scores)
         if not all(frames.isfinite().all() for frames in marginals):
             raise ValueError(
                 f"decode.path_scale={path:g}: what was never seen has become too unlikely for float32; "
                 "expected a smaller one, or more decode.smoothing"
             )
-        return [states.argmax(dim=1).cpu() for states in marginals]
+        return marginals
 
     def state(self) -> dict[str, Any]:
         """Plain content for a checkpoint."""
-        mixtures = None if self.mixtures is None else dict(vars(self.mixtures))
-        return {"name": self.name, "scales": asdict(self.scales), "mixtures": mixtures, **vars(self.chain)}
+        heard = {
+            key: None if mixtures is None else dict(vars(mixtures))
+            for key, mixtures in (("mixtures", self.mixtures), ("edges", self.edges))
+        }
+        return {"name": self.name, "scales": asdict(self.scales), **heard, **vars(self.chain)}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "Decoder":
         """The decoder of a checkpoint."""
         kind = CHAINS[state["name"]]
         chain = kind(*(state[field.name] for field in fields(kind)))
-        mixtures = None if state["mixtures"] is None else Mixtures(**state["mixtures"])
-        return cls(state["name"], chain, Scales(**state["scales"]), mixtures)
+        heard = [None if state[key] is None else Mixtures(**state[key]) for key in ("mixtures", "edges")]
+        return cls(state["name"], chain, Scales(**state["scales"]), *heard)
 
 
 @dataclass(frozen=True)
 class Evidence:
     """What is known of an utterance: (T, K) log p(q|x_t), (T, K) log p(s|q, x_t), and (T, K)
-    log p_mixture(x_t|s) or nothing."""
+    log p_mixture(x_t|s) and log p_edges(x_t|s) or nothing."""
 
     phoneme: torch.Tensor
     state: torch.Tensor
     mixture: torch.Tensor | None = None
+    edge: torch.Tensor | None = None
 
     @classmethod
     def split(cls, logits: torch.Tensor) -> "Evidence":
@@ -152,6 +191,11 @@ class Evidence:
         state = scales.state * (self.state - scales.prior * prior.state)
         scores = scales.acoustic * (self.phoneme - scales.prior * prior.phoneme + state)
         return scores if self.mixture is None else scores + scales.mixture * self.mixture
+
+    def on_edges(self, scales: Scales, believed: torch.Tensor) -> torch.Tensor:
+        """(T, K) log p(s_t | all frames) -> (T, K) scores by which states are put in their places."""
+        assert self.edge is not None, "edges are found by mixtures of their own"
+        return believed + scales.edge * self.edge
 
 
 def describe_decoder(decoder: Decoder | None) -> str:
@@ -171,35 +215,61 @@ def fit_decoder(
 ) -> Decoder | None:
     """The decoder that is asked for, None for argmax: its chain and mixtures taken from train, its scales,
     where they are not given, chosen by (T, K) logits, (T,) labels and what is heard, (T, D), of U utterances
-    of dev. A trigram takes thirty times as long as forward-backward, which therefore chooses in its place;
-    only what paths, network and mixtures count is tried again."""
+    of dev. Mixtures are tuned to edges where they are worth listening to at all, or where it is asked for. A
+    trigram takes thirty times as long as forward-backward, which therefore chooses in its place; only what
+    paths, network, mixtures and edges count is tried again."""
     if settings.name == "argmax":
         return None
-    asked = {name: getattr(settings, f"{name}_scale") for name in GRID}
-    if not settings.gaussians:
-        asked["mixture"] = 0.0
-    if asked["state"] is None and states_per_group(train.num_classes) == 1:
-        asked["state"] = 1.0  # a phoneme's only state is certain, whatever it counts
-    if settings.name == "viterbi":
-        asked["path"] = 1.0  # the likeliest path stays the likeliest
-    grid = {name: values if asked[name] is None else (asked[name],) for name, values in GRID.items()}
-    mixtures = Mixtures.fit(train, settings.gaussians) if settings.gaussians else None
+    grid, heard = _grid(settings, train.num_classes), list(heard)
     trigram = settings.name == "trigram"
     decoder = Decoder(
         "forward_backward" if trigram else settings.name,
         StateChain.count(train, settings.smoothing),
         Scales(),
-        mixtures,
+        Mixtures.fit(train, settings.gaussians) if settings.gaussians else None,
     )
     evidence = decoder.evidence(logits, heard)
-    decoder = choose_scales(decoder, evidence, labels, {**grid, "path": (1.0,)} if trigram else grid)
+    later = {"edge": (0.0,)} | ({"path": (1.0,)} if trigram else {})
+    decoder = choose_scales(decoder, evidence, labels, {**grid, **later})
+    again = ["acoustic", "mixture"]
+    audible = decoder.scales.mixture >= AUDIBLE or settings.edge_scale is not None
+    if decoder.mixtures is not None and any(grid["edge"]) and audible:
+        decoder = replace(decoder, edges=tune(decoder.mixtures, train, settings.tuning))
+        evidence = decoder.evidence(logits, heard)
+        found = {"edge": grid["edge"], **_near(grid, decoder.scales, again)}
+        decoder = choose_scales(decoder, evidence, labels, found)
+        again.append("edge")
     if trigram:
         decoder = replace(decoder, name="trigram", chain=PhonemeTrigram.count(train, settings.smoothing))
-        chosen = asdict(decoder.scales)
-        near: dict[str, Sequence[float]] = {"path": grid["path"]}
-        near |= {name: neighbours(grid[name], chosen[name]) for name in ("acoustic", "mixture")}
-        decoder = choose_scales(decoder, evidence, labels, near, rounds=1)
-    return decoder if decoder.scales.mixture else replace(decoder, mixtures=None)
+        near = _near(grid, decoder.scales, again)
+        decoder = choose_scales(decoder, evidence, labels, {"path": grid["path"], **near}, rounds=1)
+    scales = decoder.scales
+    return replace(
+        decoder,
+        mixtures=decoder.mixtures if scales.mixture else None,
+        edges=decoder.edges if scales.edge else None,
+    )
+
+
+def _grid(settings: DecodeConfig, classes: int) -> dict[str, Sequence[float]]:
+    """What is tried of each scale: what is given, else what there is to choose from."""
+    asked = {name: getattr(settings, f"{name}_scale") for name in GRID}
+    if not settings.gaussians:
+        asked["mixture"] = 0.0
+    if not settings.gaussians or not settings.tuning:
+        asked["edge"] = 0.0
+    if asked["state"] is None and states_per_group(classes) == 1:
+        asked["state"] = 1.0  # a phoneme's only state is certain, whatever it counts
+    if settings.name == "viterbi":
+        asked["path"] = 1.0  # the likeliest path stays the likeliest
+    return {name: values if asked[name] is None else (asked[name],) for name, values in GRID.items()}
+
+
+def _near(
+    grid: Mapping[str, Sequence[float]], scales: Scales, names: Iterable[str]
+) -> dict[str, Sequence[float]]:
+    """Of some scales, what is tried of each beside the chosen one."""
+    return {name: neighbours(grid[name], getattr(scales, name)) for name in names}
 
 
 def neighbours(values: Sequence[float], value: float) -> Sequence[float]:

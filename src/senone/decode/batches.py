@@ -34,12 +34,17 @@ def rounded(shares: torch.Tensor) -> torch.Tensor:
     return shares.clamp(min=2.0**-120).where(shares > 0, 0.0).float()
 
 
-def padded_batches(scores: Sequence[torch.Tensor], size: int) -> Iterator[tuple[list[int], torch.Tensor]]:
-    """Utterances of like lengths together: their places, and a copy of their scores, (T, U, K), padded with
-    zeros."""
+def by_length(scores: Sequence[torch.Tensor], size: int) -> Iterator[list[int]]:
+    """The places of utterances, in groups of like lengths, the shortest first."""
     if scores[0].is_cuda:
         size *= ON_GPU
     order = sorted(range(len(scores)), key=lambda u: len(scores[u]))
     for start in range(0, len(order), size):
-        members = order[start : start + size]
+        yield order[start : start + size]
+
+
+def padded_batches(scores: Sequence[torch.Tensor], size: int) -> Iterator[tuple[list[int], torch.Tensor]]:
+    """Utterances of like lengths together: their places, and a copy of their scores, (T, U, K), padded with
+    zeros."""
+    for members in by_length(scores, size):
         yield members, torch.nn.utils.rnn.pad_sequence([scores[u] for u in members])

@@ -40,10 +40,8 @@ class Mixtures:
     def fit(cls, store: FrameStore, gaussians: int) -> "Mixtures":
         """At most ``gaussians`` a state, to the labelled frames of speakers from all over a store. A state
         with few frames gets fewer, one without any the spread of all."""
-        every = -(-store.num_frames // FRAMES)
-        utterances = (store.speakers % every == 0).nonzero().flatten().tolist()
-        values = torch.cat([heard.cpu() for heard in hear(store, utterances)])  # (N, D)
-        labels = torch.cat([store.utterance_labels(index).cpu().long() for index in utterances])
+        heard, spoken = utterances_of(store)
+        values, labels = torch.cat(heard), torch.cat(spoken)  # (N, D), (N,)
         all_precisions = 1 / values.var(dim=0, correction=0).clamp(min=1e-6)
         mixtures = cls(
             torch.full((store.num_classes, gaussians), -math.inf),
@@ -58,6 +56,14 @@ class Mixtures:
                 part[state, : len(one)] = one
         return mixtures
 
+    def to(self, device: torch.device) -> "Mixtures":
+        """The same on a device."""
+        return Mixtures(*(part.to(device) for part in vars(self).values()))
+
+    def of(self, states: torch.Tensor) -> "Mixtures":
+        """Those of (S,) states alone."""
+        return Mixtures(*(part[states] for part in vars(self).values()))
+
     def __call__(self, heard: torch.Tensor) -> torch.Tensor:
         """(T, D) of an utterance -> (T, K) log p(x_t|s)."""
         parts = [part.transpose(0, 1).flatten(0, 1) for part in vars(self).values()]  # M times the K states
@@ -65,6 +71,15 @@ class Mixtures:
         blocks = map(with_squares, heard.split(BLOCK))
         joints = (log_joint(block, *parts) for block in blocks)  # of (T, M*K)
         return torch.cat([joint.unflatten(1, shape).logsumexp(dim=1) for joint in joints])
+
+
+def utterances_of(store: FrameStore) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """What is heard, (T, D), and the labels, (T,) int64, of speakers from all over a labelled store, with at
+    most about FRAMES frames; on the CPU."""
+    every = -(-store.num_frames // FRAMES)
+    utterances = (store.speakers % every == 0).nonzero().flatten().tolist()
+    heard = [frames.cpu() for frames in hear(store, utterances)]
+    return heard, [store.utterance_labels(index).cpu().long() for index in utterances]
 
 
 def hear(store: FrameStore, utterances: Iterable[int]) -> Iterator[torch.Tensor]:

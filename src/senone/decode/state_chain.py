@@ -15,11 +15,13 @@ SUMS_AT_ONCE = 46 * 138  # of an utterance, in Viterbi: those of a batch stay in
 
 @dataclass(frozen=True)
 class StateChain:
-    """prior (K,), the share of each state; initial (K,), of each first state; transitions (K, K), from row to
-    column; float64, and what belongs together adds up to 1."""
+    """prior (K,), the share of each state; initial and final (K,), of each first and last state, the last
+    added to the scores of last frames by whoever knows where an utterance ends; transitions (K, K), from row
+    to column; float64, and what belongs together adds up to 1."""
 
     prior: torch.Tensor
     initial: torch.Tensor
+    final: torch.Tensor
     transitions: torch.Tensor
 
     @classmethod
@@ -38,7 +40,20 @@ class StateChain:
         prior /= prior.sum()
         initial = torch.bincount(labels[first], minlength=classes) + smoothing * prior
         counted = torch.bincount(pairs, minlength=classes**2).view(classes, classes) + smoothing * prior
-        return cls(prior, initial / initial.sum(), counted / counted.sum(dim=1, keepdim=True))
+        transitions = counted / counted.sum(dim=1, keepdim=True)
+        return cls(prior, initial / initial.sum(), count_final(store, smoothing), transitions)
+
+    def of_states(self) -> "StateChain":
+        """This one: there is nothing else in it."""
+        return self
+
+
+def count_final(store: FrameStore, smoothing: float) -> torch.Tensor:
+    """(K,) float64, the share of each last state, ``smoothing`` counts being shared out evenly."""
+    assert store.labels is not None, "a chain is counted on labels"
+    last = store.labels.cpu().long()[store.offsets[1:].cpu() - 1]
+    counts = torch.bincount(last, minlength=store.num_classes) + smoothing / store.num_classes
+    return counts.double() / counts.sum()
 
 
 @flushed_denormals()

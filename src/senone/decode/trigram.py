@@ -7,6 +7,7 @@ import torch
 
 from senone.config import require
 from senone.decode.batches import FLOOR, LIFT, flushed_denormals, padded_batches, rounded
+from senone.decode.state_chain import StateChain, count_final
 from senone.frames import FrameStore
 from senone.phonemes import states_per_group
 
@@ -21,13 +22,14 @@ Planes = Sequence[torch.Tensor]
 class PhonemeTrigram:
     """Q phonemes of S states each, K = Q*S; float64, and what belongs together adds up to 1.
 
-    prior (K,), the share of each state; first (Q,), of an utterance's first phonemes; entering (Q, S), of a
-    phoneme's first states. From a state, ways (Q, S, S+1) lead to the states of its phoneme and, the last of
-    them, out of it. following (Q, Q, Q) is the share of each next phoneme r after a phoneme q that came after
-    p, at [q, p, r]; p = q stands for a q that is an utterance's first.
+    prior and final (K,), the share of each state and of each last one; first (Q,), of an utterance's first
+    phonemes; entering (Q, S), of a phoneme's first states. From a state, ways (Q, S, S+1) lead to the states
+    of its phoneme and, the last of them, out of it. following (Q, Q, Q) is the share of each next phoneme r
+    after a phoneme q that came after p, at [q, p, r]; p = q stands for a q that is an utterance's first.
     """
 
     prior: torch.Tensor
+    final: torch.Tensor
     first: torch.Tensor
     entering: torch.Tensor
     ways: torch.Tensor
@@ -69,11 +71,22 @@ class PhonemeTrigram:
         prior = _histogram(labels, shape=(classes,)) + 1
         return cls(
             prior / prior.sum(),
+            count_final(store, smoothing),
             first / first.sum(),
             entering / entering.sum(dim=1, keepdim=True),
             (ways / ways.sum(dim=1, keepdim=True)).view(count, size, size + 1),
             following,
         )
+
+    def of_states(self) -> StateChain:
+        """The chain of states that forgets what came before, whatever that was being as likely."""
+        count, size = self.entering.shape
+        into = self.following.mean(dim=1)[:, None, :, None] * self.entering  # (Q, 1, Q, S)
+        transitions = self.ways[:, :, size, None, None] * into  # (Q, S, Q, S)
+        each = torch.arange(count, device=into.device)
+        transitions[each, :, each] += self.ways[:, :, :size]
+        initial = (self.first[:, None] * self.entering).flatten()
+        return StateChain(self.prior, initial, self.final, transitions.flatten(2).flatten(0, 1))
 
 
 def require_trigram(num_classes: int) -> None:
