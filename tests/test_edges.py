@@ -166,22 +166,39 @@ def test_states_are_put_where_an_aligner_would_have_put_them(name: str, tmp_path
     assert torch.equal(alone, decoded[3])
 
 
-def test_mixtures_are_tuned_where_they_are_heard_or_where_it_is_asked_for(
+def test_mixtures_are_tuned_where_labels_are_an_aligners_or_where_it_is_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    frames, labels = spoken(2, 20)
-    knows = [8.0 * torch.nn.functional.one_hot(label, 30) for label in labels]  # all there is to know
     tuned: list[int] = []
     monkeypatch.setattr(
         "senone.decode.tune", lambda mixtures, store, rounds: (tuned.append(rounds), mixtures)[1]
     )
-    store = store_of(frames, labels)
-    for asked, expected in ((None, []), (0.0, []), (10.0, [3])):
+    frames, states = spoken(2, 20)
+    generator = torch.Generator().manual_seed(0)
+    drawn = [  # states that follow each other as before, each for as long as chance will have it
+        runs(path).repeat_interleave(
+            torch.bincount(
+                torch.randint(len(runs(path)), (len(path) - len(runs(path)),), generator=generator),
+                minlength=len(runs(path)),
+            )
+            + 1
+        )
+        for path in states
+    ]
+    for labels, asked, expected in (
+        (aligned(2, 20)[1], None, [3]),
+        (aligned(2, 20)[1], 0.0, []),
+        (drawn, None, []),
+        (drawn, 10.0, [3]),
+    ):
+        tuned.clear()
         settings = DecodeConfig(name="forward_backward", gaussians=2, tuning=3, edge_scale=asked)
-        decoder = fit_decoder(settings, store, knows, labels, hear(store, range(20)))
+        store, logits = store_of(frames, labels), knows_phonemes(labels)
+        decoder = fit_decoder(settings, store, logits, labels, hear(store, range(20)))
         assert decoder is not None
         assert tuned == expected
-        assert decoder.scales.edge == (asked or 0.0)
+        if asked is not None:
+            assert decoder.scales.edge == asked
 
 
 def test_settings_of_edges_are_checked() -> None:

@@ -60,7 +60,7 @@ GRID = {
     "edge": (0.0, 1.0, 10.0, 30.0),
     "path": (1.0, 2.0, 3.0),
 }
-AUDIBLE = 0.1  # mixture_scale from which on labels are so much like an aligner's that edges may be his
+ALIGNED = 0.75  # of dev's frames that mixtures put right, if labels are an aligner's who hears as they do
 LEAST = 1e-9  # share of a state; less is as little
 
 
@@ -215,7 +215,7 @@ def fit_decoder(
 ) -> Decoder | None:
     """The decoder that is asked for, None for argmax: its chain and mixtures taken from train, its scales,
     where they are not given, chosen by (T, K) logits, (T,) labels and what is heard, (T, D), of U utterances
-    of dev. Mixtures are tuned to edges where they are worth listening to at all, or where it is asked for. A
+    of dev. Mixtures are tuned to edges where labels look like an aligner's, or where it is asked for. A
     trigram takes thirty times as long as forward-backward, which therefore chooses in its place; only what
     paths, network, mixtures and edges count is tried again."""
     if settings.name == "argmax":
@@ -232,8 +232,8 @@ def fit_decoder(
     later = {"edge": (0.0,)} | ({"path": (1.0,)} if trigram else {})
     decoder = choose_scales(decoder, evidence, labels, {**grid, **later})
     again = ["acoustic", "mixture"]
-    audible = decoder.scales.mixture >= AUDIBLE or settings.edge_scale is not None
-    if decoder.mixtures is not None and any(grid["edge"]) and audible:
+    tuning = any(grid["edge"]) and (settings.edge_scale is not None or _are_aligned(evidence, labels))
+    if decoder.mixtures is not None and tuning:
         decoder = replace(decoder, edges=tune(decoder.mixtures, train, settings.tuning))
         evidence = decoder.evidence(logits, heard)
         found = {"edge": grid["edge"], **_near(grid, decoder.scales, again)}
@@ -263,6 +263,14 @@ def _grid(settings: DecodeConfig, classes: int) -> dict[str, Sequence[float]]:
     if settings.name == "viterbi":
         asked["path"] = 1.0  # the likeliest path stays the likeliest
     return {name: values if asked[name] is None else (asked[name],) for name, values in GRID.items()}
+
+
+def _are_aligned(evidence: Sequence[Evidence], labels: Sequence[torch.Tensor]) -> bool:
+    """Whether mixtures, told which states follow each other, mostly find where labels have them."""
+    labels = [states.to(evidence[0].phoneme.device).long() for states in labels]
+    heard = [known.mixture for known in evidence if known.mixture is not None]
+    ways = align(heard, [runs(states) for states in labels])
+    return bool((torch.cat(ways) == torch.cat(labels)).double().mean() > ALIGNED)
 
 
 def _near(
