@@ -57,6 +57,16 @@ def test_occupancies_are_the_shares_of_all_ways() -> None:
         torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_an_utterance_of_one_state_has_one_way() -> None:
+    scores = [torch.randn(7, 5), torch.randn(1, 5)]
+    sequences = [torch.tensor([3]), torch.tensor([2])]
+    for found, shares, states in zip(
+        align(scores, sequences), occupancies(scores, sequences), sequences, strict=True
+    ):
+        assert set(found.tolist()) == {int(states)}
+        torch.testing.assert_close(shares[:, int(states)], torch.ones(len(found)))
+
+
 def test_long_ways_lose_nothing_to_rounding() -> None:
     generator = torch.Generator().manual_seed(0)
     frames = 30_000
@@ -223,19 +233,3 @@ def test_an_utterance_ends_as_those_of_train_do(name: str) -> None:
     for length, ends_in in ((15, 2), (12, 2)):
         (states,) = Decoder(name, chain, Scales(acoustic=1.0, prior=0.0))([doubtful[:length]])
         assert states[-1] == ends_in
-
-
-def test_a_trigram_has_a_chain_of_states_in_it() -> None:
-    labels = [torch.tensor([0, 1, 1, 2, 6, 7, 8, 8, 3, 4, 5, 0, 1, 2]), torch.tensor([6, 7, 8, 0, 1, 2])]
-    offsets = torch.tensor([0, 14, 20])
-    store = FrameStore.plain(torch.zeros(20, 2), offsets, torch.cat(labels), 0, 138)
-    trigram = PhonemeTrigram.count(store)
-    chain = trigram.of_states()
-    ones = torch.ones(138, dtype=torch.float64)
-    torch.testing.assert_close(chain.transitions.sum(dim=1), ones)
-    torch.testing.assert_close(chain.initial.sum(), ones[0])
-    assert torch.equal(chain.prior, trigram.prior)
-    torch.testing.assert_close(chain.transitions[:3, :3], trigram.ways[0, :, :3])
-    out = trigram.ways[2, 2, 3] * trigram.following[2, :, 1].mean() * trigram.entering[1, 0]
-    torch.testing.assert_close(chain.transitions[8, 3], out)
-    assert chain.of_states() is chain

@@ -14,8 +14,8 @@ gives the likeliest path. A trigram is forward-backward over a chain that also r
 Neighbouring frames say much the same again, so paths may be further apart than all this makes them: with a
 path_scale above 1 the logarithm of each whole path, transitions included, counts so many times, and the
 marginals are less those of all paths and more those of the likeliest.
-Last, other mixtures, tuned to the labels' edges, may say where each state of the path through these marginals
-begins: the likeliest of all ways through the same states, by
+Last, other mixtures, tuned to the labels' edges, may say where each of these states begins: by the likeliest
+of all ways through the same states in the same order, each frame being worth
 
     log p(s_t | all frames) + edge_scale * log p_edges(x_t|s)
 
@@ -41,8 +41,8 @@ from senone.phonemes import states_per_group
 
 __all__ = [
     "BATCH", "CHAINS", "Decoder", "Evidence", "Mixtures", "PhonemeTrigram", "Scales", "StateChain",
-    "at_once", "choose_scales", "decode_marginals", "decode_path", "decode_trigram", "describe_decoder",
-    "fit_decoder", "hear", "require_trigram",
+    "align", "at_once", "choose_scales", "decode_marginals", "decode_path", "decode_trigram",
+    "describe_decoder", "fit_decoder", "hear", "require_trigram", "tune",
 ]  # fmt: skip
 
 Chain = StateChain | PhonemeTrigram
@@ -120,17 +120,13 @@ class Decoder:
         final = chain.final.log().float()
         for utterance in scores:
             utterance[-1] += final
-        sought = self.scales.edge > 0 and evidence[0].edge is not None
-        if self.name == "viterbi":
-            states = decode_path(chain.of_states(), scores)
-            believed = [final.new_zeros(())] * len(scores)
+        if isinstance(chain, StateChain) and self.name == "viterbi":
+            states, believed = decode_path(chain, scores), [final.new_zeros(())] * len(scores)
         else:
             marginals = self._marginals(chain, scores)
-            if not sought:
-                return [shares.argmax(dim=1).cpu() for shares in marginals]
+            states = [shares.argmax(dim=1) for shares in marginals]
             believed = [shares.clamp(min=LEAST).log() for shares in marginals]
-            states = decode_path(chain.of_states(), believed)
-        if sought:
+        if self.scales.edge and evidence[0].edge is not None:
             told = [known.on_edges(self.scales, said) for known, said in zip(evidence, believed, strict=True)]
             states = align(told, [runs(path) for path in states])
         return [path.cpu() for path in states]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 
 from senone.decode.batches import BATCH, by_length
 
@@ -25,14 +26,13 @@ def align(scores: Sequence[torch.Tensor], sequences: Sequence[torch.Tensor]) -> 
     results: list[torch.Tensor] = [torch.empty(0)] * len(scores)
     for members in by_length(scores, BATCH):
         best = _arrivals(_along([scores[u] for u in members], [sequences[u] for u in members]), torch.maximum)
-        came = best[:-1, :, 1:] <= best[:-1, :, :-1]  # (T-1, U, S-1): into a state from the one before it
+        came = F.pad(best[:-1, :, 1:] <= best[:-1, :, :-1], (1, 0))  # (T-1, U, S): from the state before
         ends = torch.tensor([len(scores[u]) for u in members], device=best.device)
         place = torch.tensor([len(sequences[u]) - 1 for u in members], device=best.device)
         places = place.repeat(len(best), 1)  # (T, U)
         each = torch.arange(len(members), device=best.device)
         for t in range(len(best) - 1, 0, -1):
-            moved = came[t - 1, each, place - 1] & (place > 0) & (t < ends)
-            place = place - moved.long()
+            place = place - (came[t - 1, each, place] & (t < ends)).long()
             places[t - 1] = place
         for member, way in zip(members, places.T, strict=True):
             results[member] = sequences[member][way[: len(scores[member])]]

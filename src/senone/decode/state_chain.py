@@ -43,10 +43,6 @@ class StateChain:
         transitions = counted / counted.sum(dim=1, keepdim=True)
         return cls(prior, initial / initial.sum(), count_final(store, smoothing), transitions)
 
-    def of_states(self) -> "StateChain":
-        """This one: there is nothing else in it."""
-        return self
-
 
 def count_final(store: FrameStore, smoothing: float) -> torch.Tensor:
     """(K,) float64, the share of each last state, ``smoothing`` counts being shared out evenly."""

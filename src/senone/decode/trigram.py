@@ -7,7 +7,7 @@ import torch
 
 from senone.config import require
 from senone.decode.batches import FLOOR, LIFT, flushed_denormals, padded_batches, rounded
-from senone.decode.state_chain import StateChain, count_final
+from senone.decode.state_chain import count_final
 from senone.frames import FrameStore
 from senone.phonemes import states_per_group
 
@@ -77,16 +77,6 @@ class PhonemeTrigram:
             (ways / ways.sum(dim=1, keepdim=True)).view(count, size, size + 1),
             following,
         )
-
-    def of_states(self) -> StateChain:
-        """The chain of states that forgets what came before, whatever that was being as likely."""
-        count, size = self.entering.shape
-        into = self.following.mean(dim=1)[:, None, :, None] * self.entering  # (Q, 1, Q, S)
-        transitions = self.ways[:, :, size, None, None] * into  # (Q, S, Q, S)
-        each = torch.arange(count, device=into.device)
-        transitions[each, :, each] += self.ways[:, :, :size]
-        initial = (self.first[:, None] * self.entering).flatten()
-        return StateChain(self.prior, initial, self.final, transitions.flatten(2).flatten(0, 1))
 
 
 def require_trigram(num_classes: int) -> None:
