@@ -178,7 +178,8 @@ def test_without_a_card_the_figures_are_named(monkeypatch: pytest.MonkeyPatch) -
 def test_decoders_are_measured_an_utterance() -> None:
     check(
         decode.measure_decoders(2, 10, 2),
-        "matrix products", "forward-backward", "Viterbi", "Viterbi, every transition seen", "trigram",
+        "matrix products", "forward-backward", "Viterbi", "Viterbi, every transition seen",
+        "states put where they begin", "trigram",
         "trigram, path_scale 3",
         "likelihoods",
         "forward-backward / its matrix products",
