@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
+import torch
 
 from senone import config
-from senone.device import choose_device, choose_precision, has_bfloat16
+from senone.device import choose_device, choose_precision, gains_by_bfloat16, has_bfloat16
 
 
 @pytest.mark.parametrize(
@@ -88,11 +89,29 @@ def test_bfloat16_is_refused_where_it_would_be_emulated(monkeypatch: pytest.Monk
     cpu = choose_device("cpu")
     assert choose_precision("float32", cpu) == "float32"
     monkeypatch.setattr("senone.device.has_bfloat16", lambda device: False)
+    gains_by_bfloat16.cache_clear()
     assert choose_precision("auto", cpu) == "float32"
     with pytest.raises(ValueError, match="would only emulate it"):
         choose_precision("bfloat16", cpu)
     monkeypatch.setattr("senone.device.has_bfloat16", lambda device: True)
-    assert choose_precision("bfloat16", cpu) == choose_precision("auto", cpu) == "bfloat16"
+    assert choose_precision("bfloat16", cpu) == "bfloat16"
+    gains_by_bfloat16.cache_clear()
+
+
+@pytest.mark.parametrize("quicker", ["float32", "bfloat16"])
+def test_auto_is_the_precision_that_multiplies_faster(quicker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, now = choose_device("cpu"), [0.0]
+
+    def multiply(matrix: torch.Tensor, other: torch.Tensor) -> None:
+        now[0] += 1.0 if matrix.dtype == getattr(torch, quicker) else 1.8
+
+    monkeypatch.setattr("senone.device.has_bfloat16", lambda device: True)
+    monkeypatch.setattr("senone.device.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("torch.mm", multiply)
+    gains_by_bfloat16.cache_clear()
+    assert choose_precision("auto", cpu) == quicker
+    assert choose_precision("bfloat16", cpu) == "bfloat16"  # who asks for it gets it
+    gains_by_bfloat16.cache_clear()
 
 
 def test_the_processor_is_asked_what_it_can(monkeypatch: pytest.MonkeyPatch) -> None:

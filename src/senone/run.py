@@ -52,7 +52,7 @@ def _train(config: TrainConfig, typed: list[str], processes: Processes) -> Path:
     """``train_run`` for one of the processes; 0 makes corpus, stores and folder, and the others find them."""
     require_trackers(config.trackers)
     device = processes.in_turn(lambda: processes.own_device(choose_device(config.device)))
-    precision = choose_precision(config.train.precision, device)
+    precision = processes.from_first(lambda: choose_precision(config.train.precision, device))
     # refuses a batch that is too small before data is read
     processes.slice(config.train.batch_size // config.train.chunk)
     named = processes.from_first(lambda: _named_resume(config))
