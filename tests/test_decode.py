@@ -338,6 +338,13 @@ def test_a_single_path_has_no_scale() -> None:
             DecodeConfig(name=name, path_scale=path)
 
 
+def test_a_grammar_scale_is_a_trigrams() -> None:
+    for name, grammar in (("forward_backward", 1.5), ("viterbi", 1.0), ("trigram", 0.0), ("trigram", 3.5)):
+        with pytest.raises(ValueError, match=rf"decode.grammar_scale={grammar}: expected"):
+            DecodeConfig(name=name, grammar_scale=grammar)
+    assert DecodeConfig(name="trigram", grammar_scale=1.5).grammar_scale == 1.5
+
+
 def test_a_decoder_survives_its_checkpoint_and_ignores_constants() -> None:
     logits, _ = noisy_speech(2)
     decoder = Decoder("forward_backward", random_chain(5, 0), Scales())
@@ -351,7 +358,9 @@ def test_paths_that_count_more_than_float32_can_hold_are_said() -> None:
     chain = PhonemeTrigram.count(store_of([[0, 1, 2] * 500], 138), smoothing=1e-9)
     logits = torch.full((300, 138), -200.0)
     logits[torch.arange(300), torch.arange(300) // 7 * 7 % 138] = 200.0
-    with pytest.raises(ValueError, match=r"decode\.path_scale=5: what was never seen"):
+    with pytest.raises(
+        ValueError, match=r"decode\.path_scale=5 and decode\.grammar_scale=1: what was never seen"
+    ):
         Decoder("trigram", chain, Scales(acoustic=1.4, prior=1.0, path=5.0))([logits])
 
 

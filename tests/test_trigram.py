@@ -154,6 +154,20 @@ def test_the_phoneme_before_decides_where_the_sound_does_not() -> None:
     assert accuracy["trigram"] > 0.97
 
 
+def test_a_sharper_trigram_is_less_often_talked_into_what_seldom_follows() -> None:
+    chain = random_trigram(4, 3, 0)
+    sharp = chain.sharpened(2.0)
+    sums = torch.ones(4, 4, dtype=torch.float64)
+    torch.testing.assert_close(sharp.following.sum(dim=2), sums)
+    torch.testing.assert_close(chain.sharpened(1.0).following, chain.following)
+    ratio, was = (part.following[1, 0, 2] / part.following[1, 0, 3] for part in (sharp, chain))
+    torch.testing.assert_close(ratio, was.square())
+    scores = torch.randn(40, 12, generator=torch.Generator().manual_seed(1))
+    ours = Decoder("trigram", chain, Scales(acoustic=1.0, prior=0.0, grammar=2.0))
+    again = Decoder("trigram", sharp, Scales(acoustic=1.0, prior=0.0))
+    assert torch.equal(ours([scores])[0], again([scores])[0])
+
+
 def test_a_decoder_comes_back_from_its_checkpoint() -> None:
     said = cyclic_speech(10)
     store = store_of(said, 5)
@@ -166,8 +180,13 @@ def test_a_decoder_comes_back_from_its_checkpoint() -> None:
         assert torch.equal(ours, theirs)
     assert fit_decoder(DecodeConfig(name="argmax"), store, logits, labels, []) is None
     settings = DecodeConfig(
-        acoustic_scale=0.35, prior_scale=0.15, state_scale=0.8, path_scale=1.5, gaussians=0
+        acoustic_scale=0.35,
+        prior_scale=0.15,
+        state_scale=0.8,
+        path_scale=1.5,
+        grammar_scale=1.2,
+        gaussians=0,
     )
     given = fit_decoder(settings, store, logits, labels, [])
     assert given is not None
-    assert given.scales == Scales(acoustic=0.35, prior=0.15, state=0.8, mixture=0.0, path=1.5)
+    assert given.scales == Scales(acoustic=0.35, prior=0.15, state=0.8, mixture=0.0, path=1.5, grammar=1.2)

@@ -62,6 +62,7 @@ class DecodeConfig:
     state_scale: float | None = None  # how much the states within a phoneme count, beside the phonemes
     mixture_scale: float | None = None
     path_scale: float | None = None  # the larger, the less other paths than the likeliest count
+    grammar_scale: float | None = None  # the larger, the less what seldom follows may; of a trigram
     edge_scale: float | None = None  # how much those that are tuned to edges count, once states are known
     tuning: int = 6  # rounds over train in which mixtures are tuned to the labels' edges; 0: none are
     gaussians: int = 8  # of each state's mixture; 0: the network decides alone
@@ -73,9 +74,15 @@ class DecodeConfig:
         for key in ("acoustic_scale", "prior_scale", "state_scale", "mixture_scale", "edge_scale"):
             value = getattr(self, key)
             require(value is None or 0 <= value < math.inf, f"decode.{key}", value, "0 or more, or null")
+        trigram = self.name == "trigram"
         path, several = self.path_scale, self.name in ("forward_backward", "trigram")
         expected = "above 0, to 5, or null" if several else f"null where decode={self.name} knows one path"
         require(path is None or (several and 0 < path <= 5), "decode.path_scale", path, expected)
+        grammar, expected = (
+            self.grammar_scale,
+            "above 0, to 3, or null" if trigram else "null but for decode=trigram",
+        )
+        require(grammar is None or (trigram and 0 < grammar <= 3), "decode.grammar_scale", grammar, expected)
         heard = self.gaussians > 0 or not self.mixture_scale
         expected = "null or 0 where decode.gaussians=0"
         require(heard, "decode.mixture_scale", self.mixture_scale, expected)

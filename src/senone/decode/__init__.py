@@ -13,7 +13,8 @@ Forward-backward gives the marginals p(s_t | all frames), whose maximum is right
 gives the likeliest path. A trigram is forward-backward over a chain that also remembers the phoneme before.
 Neighbouring frames say much the same again, so paths may be further apart than all this makes them: with a
 path_scale above 1 the logarithm of each whole path, transitions included, counts so many times, and the
-marginals are less those of all paths and more those of the likeliest.
+marginals are less those of all paths and more those of the likeliest. So may phonemes be less free to follow
+each other than they were counted: a trigram's shares of them are taken to the power of grammar_scale first.
 Last, other mixtures, tuned to the labels' edges, may say where each of these states begins: by the likeliest
 of all ways through the same states in the same order, each frame being worth
 
@@ -58,6 +59,7 @@ GRID = {
     "acoustic": (0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.4),
     "prior": (0.0, 0.3, 0.6, 1.0),
     "edge": (0.0, 1.0, 10.0, 30.0),
+    "grammar": (1.0, 1.5, 2.0),
     "path": (1.0, 2.0, 3.0),
 }
 ALIGNED = 0.75  # of dev's frames that mixtures put right, if labels are an aligner's who hears as they do
@@ -73,6 +75,7 @@ class Scales:
     state: float = 1.0
     mixture: float = 0.0
     path: float = 1.0
+    grammar: float = 1.0
     edge: float = 0.0
 
 
@@ -133,7 +136,9 @@ class Decoder:
 
     def _marginals(self, chain: Chain, scores: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """U of (T, K), of paths that count path_scale times."""
-        path = self.scales.path
+        path, grammar = self.scales.path, self.scales.grammar
+        if isinstance(chain, PhonemeTrigram):
+            chain = chain.sharpened(grammar)
         weights = {name: part**path for name, part in vars(chain).items() if name not in ("prior", "final")}
         sharp, scores = replace(chain, **weights), [path * utterance for utterance in scores]
         if isinstance(sharp, PhonemeTrigram):
@@ -142,8 +147,8 @@ class Decoder:
             marginals = decode_marginals(sharp, scores)
         if not all(frames.isfinite().all() for frames in marginals):
             raise ValueError(
-                f"decode.path_scale={path:g}: what was never seen has become too unlikely for float32; "
-                "expected a smaller one, or more decode.smoothing"
+                f"decode.path_scale={path:g} and decode.grammar_scale={grammar:g}: what was never seen has "
+                "become too unlikely for float32; expected smaller ones, or more decode.smoothing"
             )
         return marginals
 
@@ -213,7 +218,7 @@ def fit_decoder(
     where they are not given, chosen by (T, K) logits, (T,) labels and what is heard, (T, D), of U utterances
     of dev. Mixtures are tuned to edges where labels look like an aligner's, or where it is asked for. A
     trigram takes thirty times as long as forward-backward, which therefore chooses in its place; only what
-    paths, network, mixtures and edges count is tried again."""
+    phonemes, paths, network, mixtures and edges count is tried then."""
     if settings.name == "argmax":
         return None
     grid, heard = _grid(settings, train.num_classes), list(heard)
@@ -225,7 +230,9 @@ def fit_decoder(
         Mixtures.fit(train, settings.gaussians) if settings.gaussians else None,
     )
     evidence = decoder.evidence(logits, heard)
-    later = {"edge": (0.0,)} | ({"path": (1.0,)} if trigram else {})
+    later: dict[str, Sequence[float]] = {"edge": (0.0,), "grammar": (1.0,)}
+    if trigram:
+        later["path"] = (1.0,)
     decoder = choose_scales(decoder, evidence, labels, {**grid, **later})
     again = ["acoustic", "mixture"]
     tuning = any(grid["edge"]) and (settings.edge_scale is not None or _are_aligned(evidence, labels))
@@ -237,8 +244,8 @@ def fit_decoder(
         again.append("edge")
     if trigram:
         decoder = replace(decoder, name="trigram", chain=PhonemeTrigram.count(train, settings.smoothing))
-        near = _near(grid, decoder.scales, again)
-        decoder = choose_scales(decoder, evidence, labels, {"path": grid["path"], **near}, rounds=1)
+        found = {name: grid[name] for name in ("grammar", "path")} | _near(grid, decoder.scales, again)
+        decoder = choose_scales(decoder, evidence, labels, found, rounds=1)
     scales = decoder.scales
     return replace(
         decoder,
@@ -258,6 +265,8 @@ def _grid(settings: DecodeConfig, classes: int) -> dict[str, Sequence[float]]:
         asked["state"] = 1.0  # a phoneme's only state is certain, whatever it counts
     if settings.name == "viterbi":
         asked["path"] = 1.0  # the likeliest path stays the likeliest
+    if settings.name != "trigram":
+        asked["grammar"] = 1.0
     return {name: values if asked[name] is None else (asked[name],) for name, values in GRID.items()}
 
 

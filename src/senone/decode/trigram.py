@@ -1,7 +1,7 @@
 """A chain that remembers the phoneme before: states within a phoneme, and phonemes by the two before them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -77,6 +77,11 @@ class PhonemeTrigram:
             (ways / ways.sum(dim=1, keepdim=True)).view(count, size, size + 1),
             following,
         )
+
+    def sharpened(self, power: float) -> "PhonemeTrigram":
+        """The same with what phonemes follow taken to a power: above 1 the likely is likelier."""
+        following = self.following**power
+        return replace(self, following=following / following.sum(dim=2, keepdim=True).clamp(min=1e-30))
 
 
 def require_trigram(num_classes: int) -> None:
