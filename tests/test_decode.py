@@ -362,6 +362,10 @@ def test_paths_that_count_more_than_float32_can_hold_are_said() -> None:
         ValueError, match=r"decode\.path_scale=5 and decode\.grammar_scale=1: what was never seen"
     ):
         Decoder("trigram", chain, Scales(acoustic=1.4, prior=1.0, path=5.0))([logits])
+    plain = Decoder("trigram", chain, Scales(acoustic=1.4, prior=1.0))
+    evidence, labels = plain.evidence([logits], []), [logits.argmax(dim=1)]
+    chosen = choose_scales(plain, evidence, labels, {"path": (5.0, 1.0)})  # no choice that ends a run
+    assert chosen.scales.path == 1
 
 
 @pytest.mark.parametrize("before", [False, True])

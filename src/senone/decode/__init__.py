@@ -66,6 +66,10 @@ ALIGNED = 0.75  # of dev's frames that mixtures put right, if labels are an alig
 LEAST = 1e-9  # share of a state; less is as little
 
 
+class TooSharp(ValueError):
+    """What was never seen has become so unlikely that nothing is left of any path."""
+
+
 @dataclass(frozen=True)
 class Scales:
     """What counts how much: see the formula above."""
@@ -146,7 +150,7 @@ class Decoder:
         else:
             marginals = decode_marginals(sharp, scores)
         if not all(frames.isfinite().all() for frames in marginals):
-            raise ValueError(
+            raise TooSharp(
                 f"decode.path_scale={path:g} and decode.grammar_scale={grammar:g}: what was never seen has "
                 "become too unlikely for float32; expected smaller ones, or more decode.smoothing"
             )
@@ -305,8 +309,11 @@ def choose_scales(
 
     def right(scales: Scales) -> int:
         if scales not in counted:
-            states = replace(decoder, scales=scales).decide(evidence)
-            counted[scales] = sum(int((p == y).sum()) for p, y in zip(states, labels, strict=True))
+            try:
+                states = replace(decoder, scales=scales).decide(evidence)
+                counted[scales] = sum(int((p == y).sum()) for p, y in zip(states, labels, strict=True))
+            except TooSharp:
+                counted[scales] = -1  # whatever else there is to choose from is better
             bar.update()
         return counted[scales]
 
