@@ -78,10 +78,8 @@ class DecodeConfig:
         path, several = self.path_scale, self.name in ("forward_backward", "trigram")
         expected = "above 0, to 5, or null" if several else f"null where decode={self.name} knows one path"
         require(path is None or (several and 0 < path <= 5), "decode.path_scale", path, expected)
-        grammar, expected = (
-            self.grammar_scale,
-            "above 0, to 3, or null" if trigram else "null but for decode=trigram",
-        )
+        grammar = self.grammar_scale
+        expected = "above 0, to 3, or null" if trigram else f"null where decode={self.name} is no trigram"
         require(grammar is None or (trigram and 0 < grammar <= 3), "decode.grammar_scale", grammar, expected)
         heard = self.gaussians > 0 or not self.mixture_scale
         expected = "null or 0 where decode.gaussians=0"
