@@ -181,7 +181,7 @@ def test_mixtures_are_tuned_where_labels_are_an_aligners_or_where_it_is_asked_fo
 ) -> None:
     tuned: list[int] = []
     monkeypatch.setattr(
-        "senone.decode.tune", lambda mixtures, store, rounds: (tuned.append(rounds), mixtures)[1]
+        "senone.decode.fitting.tune", lambda mixtures, store, rounds: (tuned.append(rounds), mixtures)[1]
     )
     frames, states = spoken(2, 20)
     generator = torch.Generator().manual_seed(0)

@@ -1,0 +1,166 @@
+"""A way to decode, and what is known of an utterance before it is: see the formulas of the room."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import torch
+
+from senone.decode.alignment import align, runs
+from senone.decode.mixtures import Mixtures
+from senone.decode.state_chain import StateChain, decode_marginals, decode_path
+from senone.decode.trigram import PhonemeTrigram, decode_trigram
+from senone.phonemes import states_per_group
+
+Chain = StateChain | PhonemeTrigram
+CHAINS: dict[str, type[Chain]] = {
+    "forward_backward": StateChain,
+    "viterbi": StateChain,
+    "trigram": PhonemeTrigram,
+}
+LEAST = 1e-9  # share of a state; less is as little
+
+
+class TooSharp(ValueError):
+    """What was never seen has become so unlikely that nothing is left of any path."""
+
+
+@dataclass(frozen=True)
+class Scales:
+    """What counts how much: see the formula above."""
+
+    acoustic: float = 0.5
+    prior: float = 0.3
+    state: float = 1.0
+    mixture: float = 0.0
+    path: float = 1.0
+    grammar: float = 1.0
+    edge: float = 0.0
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """One way to decode: ``name`` forward_backward, viterbi or trigram, its chain, its scales, and the
+    mixtures and those for edges, if they have a say."""
+
+    name: str
+    chain: Chain
+    scales: Scales
+    mixtures: Mixtures | None = None
+    edges: Mixtures | None = None
+
+    def __call__(
+        self, logits: Sequence[torch.Tensor], heard: Iterable[torch.Tensor] = ()
+    ) -> list[torch.Tensor]:
+        """U of (T, K) logits -> U of (T,) int64 states, on the CPU. What is constant over a frame's states
+        has no effect, so logits are as good as log posteriors. Only mixtures ask what was ``heard``, U of
+        (T, D), and listen to as many as there are logits."""
+        return self.decide(self.evidence(logits, heard))
+
+    def evidence(self, logits: Sequence[torch.Tensor], heard: Iterable[torch.Tensor]) -> list["Evidence"]:
+        """What is known of each utterance, before anything is weighed."""
+        device = torch.device("cpu") if logits[0].device.type == "mps" else logits[0].device  # has no float64
+        known = [Evidence.split(frames.to(device)) for frames in logits]
+        asked = {
+            name: mixtures.to(device)
+            for name, mixtures in (("mixture", self.mixtures), ("edge", self.edges))
+            if mixtures is not None
+        }
+        if not asked:
+            return known
+        return [
+            replace(said, **{name: mixtures(frames.to(device)) for name, mixtures in asked.items()})
+            for said, frames in zip(known, heard, strict=True)
+        ]
+
+    def decide(self, evidence: Sequence["Evidence"]) -> list[torch.Tensor]:
+        """The states under these scales."""
+        device = evidence[0].phoneme.device
+        chain = type(self.chain)(*(part.to(device) for part in vars(self.chain).values()))
+        prior = Evidence.split(chain.prior.log().float()[None])
+        scores = [known.weigh(self.scales, prior) for known in evidence]
+        final = chain.final.log().float()
+        for utterance in scores:
+            utterance[-1] += final
+        if isinstance(chain, StateChain) and self.name == "viterbi":
+            states, believed = decode_path(chain, scores), [final.new_zeros(())] * len(scores)
+        else:
+            marginals = self._marginals(chain, scores)
+            states = [shares.argmax(dim=1) for shares in marginals]
+            believed = [shares.clamp(min=LEAST).log() for shares in marginals]
+        if self.scales.edge and evidence[0].edge is not None:
+            told = [known.on_edges(self.scales, said) for known, said in zip(evidence, believed, strict=True)]
+            states = align(told, [runs(path) for path in states])
+        return [path.cpu() for path in states]
+
+    def _marginals(self, chain: Chain, scores: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """U of (T, K), of paths that count path_scale times."""
+        path, grammar = self.scales.path, self.scales.grammar
+        if isinstance(chain, PhonemeTrigram):
+            chain = chain.sharpened(grammar)
+        weights = {name: part**path for name, part in vars(chain).items() if name not in ("prior", "final")}
+        sharp, scores = replace(chain, **weights), [path * utterance for utterance in scores]
+        if isinstance(sharp, PhonemeTrigram):
+            marginals = decode_trigram(sharp, scores)
+        else:
+            marginals = decode_marginals(sharp, scores)
+        if not all(frames.isfinite().all() for frames in marginals):
+            raise TooSharp(
+                f"decode.path_scale={path:g} and decode.grammar_scale={grammar:g}: what was never seen has "
+                "become too unlikely for float32; expected smaller ones, or more decode.smoothing"
+            )
+        return marginals
+
+    def state(self) -> dict[str, Any]:
+        """Plain content for a checkpoint."""
+        heard = {
+            key: None if mixtures is None else dict(vars(mixtures))
+            for key, mixtures in (("mixtures", self.mixtures), ("edges", self.edges))
+        }
+        return {"name": self.name, "scales": asdict(self.scales), **heard, **vars(self.chain)}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> "Decoder":
+        """The decoder of a checkpoint."""
+        kind = CHAINS[state["name"]]
+        chain = kind(*(state[field.name] for field in fields(kind)))
+        heard = [None if state[key] is None else Mixtures(**state[key]) for key in ("mixtures", "edges")]
+        return cls(state["name"], chain, Scales(**state["scales"]), *heard)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of an utterance: (T, K) log p(q|x_t), (T, K) log p(s|q, x_t), and (T, K)
+    log p_mixture(x_t|s) and log p_edges(x_t|s) or nothing."""
+
+    phoneme: torch.Tensor
+    state: torch.Tensor
+    mixture: torch.Tensor | None = None
+    edge: torch.Tensor | None = None
+
+    @classmethod
+    def split(cls, logits: torch.Tensor) -> "Evidence":
+        """(T, K) logits, apart into phonemes and their states."""
+        posteriors = logits.float().log_softmax(dim=1)
+        states = posteriors.unflatten(1, (-1, states_per_group(logits.shape[1])))  # (T, Q, S)
+        phoneme = states.logsumexp(dim=2, keepdim=True)
+        return cls(phoneme.expand_as(states).flatten(1), (states - phoneme).flatten(1))
+
+    def weigh(self, scales: Scales, prior: "Evidence") -> torch.Tensor:
+        """(T, K) log b_t(s), up to a constant of each frame."""
+        state = scales.state * (self.state - scales.prior * prior.state)
+        scores = scales.acoustic * (self.phoneme - scales.prior * prior.phoneme + state)
+        return scores if self.mixture is None else scores + scales.mixture * self.mixture
+
+    def on_edges(self, scales: Scales, believed: torch.Tensor) -> torch.Tensor:
+        """(T, K) log p(s_t | all frames) -> (T, K) scores by which states are put in their places."""
+        assert self.edge is not None, "edges are found by mixtures of their own"
+        return believed + scales.edge * self.edge
+
+
+def describe_decoder(decoder: Decoder | None) -> str:
+    """Its name and scales; without one each frame has its likeliest state."""
+    if decoder is None:
+        return "argmax"
+    scales = (f"{name} {value:g}" for name, value in asdict(decoder.scales).items())
+    return f"{decoder.name}, scales: {', '.join(scales)}"
