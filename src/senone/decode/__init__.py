@@ -25,7 +25,7 @@ All run over a batch of utterances at once, frame by frame.
 
 from senone.decode.alignment import align
 from senone.decode.batches import BATCH, at_once
-from senone.decode.decoder import CHAINS, Decoder, Evidence, Scales, describe_decoder
+from senone.decode.decoder import Decoder, Scales, describe_decoder
 from senone.decode.fitting import choose_scales, fit_decoder
 from senone.decode.mixtures import Mixtures, hear
 from senone.decode.state_chain import StateChain, decode_marginals, decode_path
@@ -33,7 +33,7 @@ from senone.decode.trigram import PhonemeTrigram, decode_trigram, require_trigra
 from senone.decode.tuning import tune
 
 __all__ = [
-    "BATCH", "CHAINS", "Decoder", "Evidence", "Mixtures", "PhonemeTrigram", "Scales", "StateChain",
+    "BATCH", "Decoder", "Mixtures", "PhonemeTrigram", "Scales", "StateChain",
     "align", "at_once", "choose_scales", "decode_marginals", "decode_path", "decode_trigram",
     "describe_decoder", "fit_decoder", "hear", "require_trigram", "tune",
 ]  # fmt: skip
