@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from senone.config import DecodeConfig
 from senone.decode import (
     Decoder,
-    Evidence,
     PhonemeTrigram,
     Scales,
     StateChain,
@@ -23,6 +22,7 @@ from senone.decode import (
     fit_decoder,
 )
 from senone.decode.batches import flushed_denormals
+from senone.decode.decoder import Evidence
 from senone.decode.state_chain import Arrivals
 from senone.frames import FrameStore
 
