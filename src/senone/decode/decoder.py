@@ -1,4 +1,4 @@
-"""A way to decode, and what is known of an utterance before it is: see the formulas of the room."""
+"""A way to decode, and what is known of an utterance before it is."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -27,7 +27,7 @@ class TooSharp(ValueError):
 
 @dataclass(frozen=True)
 class Scales:
-    """What counts how much: see the formula above."""
+    """What counts how much: see the formulas of the room."""
 
     acoustic: float = 0.5
     prior: float = 0.3
@@ -83,11 +83,12 @@ class Decoder:
         for utterance in scores:
             utterance[-1] += final
         if isinstance(chain, StateChain) and self.name == "viterbi":
-            states, believed = decode_path(chain, scores), [final.new_zeros(())] * len(scores)
+            states = decode_path(chain, scores)
+            believed: Iterable[torch.Tensor] = [final.new_zeros(())] * len(scores)
         else:
             marginals = self._marginals(chain, scores)
             states = [shares.argmax(dim=1) for shares in marginals]
-            believed = [shares.clamp(min=LEAST).log() for shares in marginals]
+            believed = (shares.clamp(min=LEAST).log() for shares in marginals)  # where edges are sought
         if self.scales.edge and evidence[0].edge is not None:
             told = [known.on_edges(self.scales, said) for known, said in zip(evidence, believed, strict=True)]
             states = align(told, [runs(path) for path in states])
