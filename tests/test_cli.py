@@ -41,6 +41,8 @@ def assert_one_line(done: subprocess.CompletedProcess[str], *parts: str) -> None
     [
         (["optim.learning_rate=1"], ["unknown key optim.learning_rate", "lr, final_lr, warmup"]),
         (["+optim.learning_rate=1"], ["unknown key optim.learning_rate", "lr, final_lr, warmup"]),
+        (["model=committee", "model.members.bilstm.depth=3"], ["unknown key model.members.bilstm.depth"]),
+        (["model=committee", "+model.members.bilstm.depth=3"], ["unknown key model.members.bilstm.depth"]),
         (["optim.lr=fast"], ["optim.lr=fast", "could not be converted to Float"]),
         (["optim.lr=-1"], ["optim.lr=-1.0: expected a number above 0"]),
         (["data=wsj"], ["data/wsj", "contest made"]),

@@ -11,7 +11,13 @@ EXPERIMENTS = SCRIPTS.parent / "conf/experiment"
 SMALLER = {
     "baseline": ["model.widths=[16]"],
     "best": ["model.widths=[16,16]", "train.batch_size=64"],
-    "open": ["model.width=8", "model.layers=1", "train.batch_size=600"],
+    "open": [
+        "model.members.bilstm.width=8",
+        "model.members.bilstm.layers=1",
+        "model.members.conformer.width=20",
+        "model.members.conformer.blocks=1",
+        "train.batch_size=600",
+    ],
     "rank2": ["model.widths=[16,12]"],
 }
 

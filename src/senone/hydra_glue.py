@@ -23,14 +23,20 @@ from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, Node, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from senone.config import BiLstmConfig, ConformerConfig, MlpConfig, TdnnConfig
+from senone.config import BiLstmConfig, CommitteeConfig, ConformerConfig, MlpConfig, TdnnConfig
 
 # Threads that wait for each other sleep instead of spinning. Where something else wants a core too, a step is
 # several times faster for it; torch reads this when it is loaded, which is after this file.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 Config = TypeVar("Config")
-MODEL_SCHEMAS = {"mlp": MlpConfig, "tdnn": TdnnConfig, "bilstm": BiLstmConfig, "conformer": ConformerConfig}
+MODEL_SCHEMAS = {
+    "mlp": MlpConfig,
+    "tdnn": TdnnConfig,
+    "bilstm": BiLstmConfig,
+    "conformer": ConformerConfig,
+    "committee": CommitteeConfig,
+}
 
 
 def script(
@@ -117,6 +123,9 @@ def overrides() -> list[str]:
 
 def _refuse_unknown(node: Any, where: str = "") -> None:
     """Raise ValueError for keys that ``+key=value`` added past the schema: nothing would read them."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            _refuse_unknown(value, f"{where}{key}.")
     if not is_dataclass(node):
         return
     known = [item.name for item in fields(node)]

@@ -177,10 +177,11 @@ class Trainer:
         if self.processes.count > 1:  # other dropout in each process and step
             torch.manual_seed(mix_seed(self.seed, step, 1 + self.processes.rank))
         inputs, surroundings, frames = self._batch(first)
+        frames = frames.repeat(model.num_members)
         known = frames.clamp(min=0)
         targets = self.labels.index_select(0, known).long().where(frames != OUTSIDE, IGNORED)
         with autocast(self.device, self.precision):
-            logits = model(inputs, surroundings).flatten(0, 1)  # (B, T, K) -> (B*T, K)
+            logits = model(inputs, surroundings).flatten(0, 1)  # (B, T, K) -> (B*T, K), of each member
         smoothing, phoneme_weight = settings.label_smoothing, settings.phoneme_weight
         loss = frame_loss(logits.float(), targets, smoothing=smoothing, phoneme_weight=phoneme_weight)
         if self.teacher is not None:

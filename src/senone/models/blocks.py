@@ -35,6 +35,7 @@ class FrameModel(nn.Module):
     context: int
     contest_legal: bool  # the contest's rules allow only fully connected networks
     by_window = False  # a longer stretch saves nothing: it is cut into the windows of its frames anyway
+    num_members = 1  # networks in one, each of which learns alone: in training (num_members*B, T, K) logits
 
     def prepare(self, train: FrameStore) -> None:
         """Take from the train frames what a model knows of them before it is trained."""
