@@ -338,6 +338,12 @@ def test_a_single_path_has_no_scale() -> None:
             DecodeConfig(name=name, path_scale=path)
 
 
+@pytest.mark.parametrize("scale", ["acoustic", "prior", "state", "mixture", "edge"])
+def test_where_each_frame_decides_alone_there_is_nothing_to_weigh(scale: str) -> None:
+    with pytest.raises(ValueError, match=rf"decode.{scale}_scale=1.0: expected null where decode=argmax"):
+        DecodeConfig(name="argmax", **{f"{scale}_scale": 1.0})  # type: ignore[arg-type]
+
+
 def test_a_grammar_scale_is_a_trigrams() -> None:
     for name, grammar in (("forward_backward", 1.5), ("viterbi", 1.0), ("trigram", 0.0), ("trigram", 3.5)):
         with pytest.raises(ValueError, match=rf"decode.grammar_scale={grammar}: expected"):

@@ -15,10 +15,11 @@ from conftest import write_contest
 from test_cli import SCRIPTS, assert_one_line, run_script
 from test_end_to_end import SMALL
 
-from senone import run
+from senone import device, run
 from senone.checkpoint import load_checkpoint
 from senone.config import DataConfig, FitConfig, MlpConfig, TrainConfig
 from senone.corpus.contest import write_utterances
+from senone.train import Stopped
 
 
 def config_of(folder: Path, root: Path, resume: str = "auto") -> TrainConfig:
@@ -109,6 +110,28 @@ def test_a_run_that_was_stopped_after_its_last_epoch_is_only_finished(
     assert (tmp_path / "submissions/mine.csv").is_file()
     assert (folder / "metrics.jsonl").read_bytes() == trained
     assert run.train_run(config, []) != folder  # there is nothing left to do
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_a_run_goes_on_in_the_precision_that_it_chose(
+    tmp_path: Path, contest_folder: Path, monkeypatch: pytest.MonkeyPatch, has: bool
+) -> None:
+    config = config_of(tmp_path, contest_folder)
+    config.train.precision = "auto"
+    monkeypatch.setattr(run, "_finish_run", lambda *_: None)
+    monkeypatch.setattr(device, "has_bfloat16", lambda _: True)
+    monkeypatch.setattr(device, "gains_by_bfloat16", lambda _: True)
+    folder = run.train_run(config, [])
+    monkeypatch.setattr(device, "gains_by_bfloat16", lambda _: False)
+    monkeypatch.setattr(device, "has_bfloat16", lambda _: has)
+
+    def trainer(*_: object, precision: str, **__: object) -> None:
+        raise Stopped(precision)
+
+    monkeypatch.setattr(run, "Trainer", trainer)
+    with pytest.raises(Stopped, match="bfloat16" if has else "float32"):
+        run.train_run(config, [])
+    assert load_checkpoint(folder / "last.pt")["precision"] == "bfloat16"
 
 
 def test_a_run_on_other_labels_is_not_gone_on_with(tmp_path: Path, contest_folder: Path) -> None:

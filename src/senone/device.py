@@ -1,8 +1,10 @@
 """Where the arithmetic runs, and in which precision."""
 
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
+from typing import Any
 
 import torch
 
@@ -67,6 +69,12 @@ def choose_precision(name: str, device: torch.device) -> str:
     if name == "auto":
         return "bfloat16" if gains_by_bfloat16(device) else "float32"
     return name
+
+
+def trained_precision(content: Mapping[str, Any], device: torch.device) -> str:
+    """The precision that the model of a checkpoint's content was trained in, where this device has it too."""
+    name = content.get("precision", content["config"]["train"]["precision"])
+    return "float32" if name == "bfloat16" and not has_bfloat16(device) else choose_precision(name, device)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:

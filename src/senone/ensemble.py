@@ -18,7 +18,7 @@ from senone.checkpoint import load_model
 from senone.config import CorpusConfig, DataConfig, DecodeConfig
 from senone.dataset import Dataset, open_dataset
 from senone.decode import Decoder, fit_decoder, hear
-from senone.device import choose_precision, place_store
+from senone.device import place_store, trained_precision
 from senone.evaluate import utterance_logits
 from senone.models import FrameModel
 
@@ -161,7 +161,7 @@ def open_ensemble(
                 f"{data.root}: {data.test.num_bins} values a frame, but {checkpoint} is of a model for "
                 f"{content['num_bins']}"
             )
-        precision = _precision_of(content, device)
+        precision = trained_precision(content, device)
         for factor in (1.0, 1 - warp, 1 + warp) if warp else (1.0,):
             heard = model if factor == 1 else Warped(model, factor)
             members.append(Member(checkpoint, content, heard.to(device), data, precision, factor))
@@ -204,14 +204,6 @@ def fit_weights(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
     search.step(loss)
     return logarithms.detach().softmax(dim=0)
-
-
-def _precision_of(content: dict[str, Any], device: torch.device) -> str:
-    """The precision a checkpoint was trained in, where this device has it."""
-    try:
-        return choose_precision(content["config"]["train"]["precision"], device)
-    except ValueError:
-        return "float32"
 
 
 def _data_of(content: dict[str, Any], root: str | None) -> tuple[DataConfig, CorpusConfig]:

@@ -19,7 +19,7 @@ from senone.comparison import flatten
 from senone.config import TrainConfig
 from senone.dataset import Dataset, open_dataset
 from senone.decode import describe_decoder, require_trigram
-from senone.device import choose_device, choose_precision, describe_device
+from senone.device import choose_device, choose_precision, describe_device, trained_precision
 from senone.ensemble import Ensemble, Member, open_ensemble, require_same
 from senone.evaluate import group_confusion, predict, score
 from senone.frames import FrameStore
@@ -58,6 +58,9 @@ def _train(config: TrainConfig, typed: list[str], processes: Processes) -> Path:
     named = processes.from_first(lambda: _named_resume(config))
     data = processes.in_turn(lambda: _open_data(config))
     resume = named or processes.from_first(lambda: _newest_resume(config, data.train))
+    resumed = _checked_resume(resume, data.train) if resume else None
+    if resumed:  # as it began, whatever is faster here
+        precision = processes.from_first(lambda: trained_precision(resumed, device))
     torch.manual_seed(config.seed)  # of the first weights
     model = build_model(asdict(config.model), data.train.num_bins, data.train.num_classes)
     model.prepare(data.train)
@@ -84,6 +87,7 @@ def _train(config: TrainConfig, typed: list[str], processes: Processes) -> Path:
         log=log,
         identity={
             "config": asdict(config),
+            "precision": precision,
             "num_bins": data.train.num_bins,
             "num_classes": data.train.num_classes,
             "train_frames": data.train.num_frames,
@@ -93,8 +97,8 @@ def _train(config: TrainConfig, typed: list[str], processes: Processes) -> Path:
         teacher=_teacher(config, data, device),
         processes=processes,
     )
-    if resume:
-        trainer.restore(_checked_resume(resume, data.train))
+    if resumed:
+        trainer.restore(resumed)
         log.say(f"resumed from {resume} after {trainer.progress.epoch} epochs")
     try:
         progress = trainer.run()

@@ -71,9 +71,11 @@ class DecodeConfig:
     def __post_init__(self) -> None:
         require_choice("decode.name", self.name, ("argmax", "forward_backward", "viterbi", "trigram"))
         require(self.gaussians >= 0, "decode.gaussians", self.gaussians, "0 (no mixtures) or more")
+        decodes = self.name != "argmax"
+        expected = "0 or more, or null" if decodes else "null where decode=argmax weighs nothing"
         for key in ("acoustic_scale", "prior_scale", "state_scale", "mixture_scale", "edge_scale"):
             value = getattr(self, key)
-            require(value is None or 0 <= value < math.inf, f"decode.{key}", value, "0 or more, or null")
+            require(value is None or (decodes and 0 <= value < math.inf), f"decode.{key}", value, expected)
         trigram = self.name == "trigram"
         path, several = self.path_scale, self.name in ("forward_backward", "trigram")
         expected = "above 0, to 5, or null" if several else f"null where decode={self.name} knows one path"
