@@ -136,6 +136,16 @@ def test_a_sweep_goes_on_after_a_job_that_fails_and_says_so(tmp_path: Path, cont
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["a", "d", "multirun.yaml"]
 
 
+def test_of_several_processes_the_first_says_why_a_job_of_a_sweep_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for rank, lines in (("0", 2), ("1", 0)):
+        monkeypatch.setenv("RANK", rank)
+        done = run_script(tmp_path, "train.py", "-m", "optim.lr=-1,-2")
+        assert done.returncode == 1
+        assert done.stderr.count("expected a number above 0") == len(done.stderr.splitlines()) == lines
+
+
 def test_an_override_that_cannot_be_read_is_shown(tmp_path: Path) -> None:
     done = run_script(tmp_path, "train.py", "data.root=my speech (1)")
     assert_one_line(done, "train.py: cannot read data.root=my speech (1); what is no plain word needs quotes")

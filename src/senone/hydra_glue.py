@@ -74,7 +74,8 @@ def script(
                     raise
                 if HydraConfig.get().mode != RunMode.MULTIRUN:
                     _stop(error)
-                _say(error)
+                if not _first_says_it(error):
+                    _say(error)
                 failed.append(error)  # the others may do better
 
         def run() -> None:
@@ -136,11 +137,16 @@ def _refuse_unknown(node: Any, where: str = "") -> None:
 
 
 def _stop(error: Exception) -> NoReturn:
-    common = isinstance(error, ValueError | HydraException | OmegaConfBaseException)
-    if common and os.environ.get("RANK", "0") != "0":
-        time.sleep(10)  # all processes find this: torchrun ends the others as soon as process 0 has said it
+    if _first_says_it(error):
+        time.sleep(10)  # torchrun ends the others as soon as process 0 has said it
     _say(error)
     raise SystemExit(1)
+
+
+def _first_says_it(error: Exception) -> bool:
+    """Whether this is one of several processes that all find the same, and not the first of them."""
+    common = isinstance(error, ValueError | HydraException | OmegaConfBaseException)
+    return common and os.environ.get("RANK", "0") != "0"
 
 
 def _say(error: Exception) -> None:
