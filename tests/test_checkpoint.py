@@ -73,5 +73,5 @@ def test_what_is_no_checkpoint_is_said_in_a_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"other\.pt is no checkpoint of senone: expected config"):
         load_checkpoint(tmp_path / "other.pt")
     torch.save({**content(), "format": 99}, tmp_path / "newer.pt")
-    with pytest.raises(ValueError, match=r"newer\.pt: checkpoint format 99, this version reads 4"):
+    with pytest.raises(ValueError, match=r"newer\.pt: checkpoint format 99, this version reads 5"):
         load_checkpoint(tmp_path / "newer.pt")

@@ -142,6 +142,25 @@ def test_tuned_mixtures_find_the_edges_of_other_speech_too() -> None:
         assert torch.equal(ours, theirs)
 
 
+def test_mixtures_from_several_beginnings_hear_together() -> None:
+    store, (frames, labels) = store_of(*spoken(2, 60)), spoken(1, 3)
+    mixtures = [
+        Mixtures.fit(store, 4, None if seed is None else torch.Generator().manual_seed(seed))
+        for seed in (None, 1, 2, 1)
+    ]
+    means = [each.means for each in mixtures]
+    assert torch.equal(means[1], means[3])
+    for first, second in combinations(means[:3], 2):
+        assert not torch.allclose(first, second, atol=0.01)
+    store = store_of(frames, labels)
+    heard, logits = list(hear(store, range(3))), knows_phonemes(labels)
+    decoder = Decoder("viterbi", StateChain.count(store, 1.0), Scales(edge=1.0), edges=tuple(mixtures[:3]))
+    for known, x in zip(decoder.evidence(logits, heard), heard, strict=True):
+        assert known.mixture is None
+        assert known.edge is not None
+        torch.testing.assert_close(known.edge, sum(each(x) for each in mixtures[:3]) / 3)
+
+
 def knows_phonemes(labels: list[torch.Tensor]) -> list[torch.Tensor]:
     """(T, 30) logits of a network that hears which phonemes follow each other, two frames late and blurred,
     and nothing of the states in them."""
@@ -162,7 +181,8 @@ def test_states_are_put_where_an_aligner_would_have_put_them(name: str, tmp_path
         settings = DecodeConfig(name=name, gaussians=2, tuning=tuning)
         decoder = fit_decoder(settings, train, logits, labels, heard)
         assert decoder is not None
-        assert (decoder.edges is not None) == (decoder.scales.edge > 0) == (tuning > 0)
+        assert len(decoder.edges) == (3 if tuning else 0)
+        assert (decoder.scales.edge > 0) == (tuning > 0)
         decoded = decoder(logits, heard)
         accuracy[tuning] = float((torch.cat(decoded) == torch.cat(labels)).double().mean())
     assert accuracy[6] > accuracy[0] + 0.005
@@ -196,13 +216,15 @@ def test_mixtures_are_tuned_where_labels_are_an_aligners_or_where_it_is_asked_fo
         for path in states
     ]
     for labels, asked, expected in (
-        (aligned(2, 20)[1], None, [3]),
+        (aligned(2, 20)[1], None, [3, 3]),
         (aligned(2, 20)[1], 0.0, []),
         (drawn, None, []),
-        (drawn, 10.0, [3]),
+        (drawn, 10.0, [3, 3]),
     ):
         tuned.clear()
-        settings = DecodeConfig(name="forward_backward", gaussians=2, tuning=3, edge_scale=asked)
+        settings = DecodeConfig(
+            name="forward_backward", gaussians=2, tuning=3, edge_mixtures=2, edge_scale=asked
+        )
         store, logits = store_of(frames, labels), knows_phonemes(labels)
         decoder = fit_decoder(settings, store, logits, labels, hear(store, range(20)))
         assert decoder is not None
@@ -214,6 +236,8 @@ def test_mixtures_are_tuned_where_labels_are_an_aligners_or_where_it_is_asked_fo
 def test_settings_of_edges_are_checked() -> None:
     with pytest.raises(ValueError, match=r"decode.tuning=-1: expected 0 .* or more"):
         DecodeConfig(tuning=-1)
+    with pytest.raises(ValueError, match=r"decode.edge_mixtures=0: expected 1 or more"):
+        DecodeConfig(edge_mixtures=0)
     for settings in ({"tuning": 0}, {"gaussians": 0}):
         with pytest.raises(ValueError, match=r"decode.edge_scale=1.0: expected null or 0 where decode"):
             DecodeConfig(edge_scale=1.0, **settings)  # type: ignore[arg-type]

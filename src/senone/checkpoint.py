@@ -8,7 +8,7 @@ import torch
 
 from senone.models import FrameModel, build_model
 
-FORMAT = 4
+FORMAT = 5
 NEEDED = ("config", "num_bins", "num_classes", "model")
 
 

@@ -122,7 +122,7 @@ class Ensemble:
             if "decode" not in content:
                 return self.fit_decoder(DecodeConfig(**settings))
             return Decoder.from_state(content["decode"]) if content["decode"] else None
-        kept = {key: settings[key] for key in ("name", "smoothing", "gaussians", "tuning")}
+        kept = {key: settings[key] for key in ("name", "smoothing", "gaussians", "tuning", "edge_mixtures")}
         return self.fit_decoder(DecodeConfig(**kept))
 
     def _members_logits(self, split: str, only: Iterable[int] | None) -> Iterator[torch.Tensor]:

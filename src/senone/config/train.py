@@ -64,7 +64,8 @@ class DecodeConfig:
     path_scale: float | None = None  # the larger, the less other paths than the likeliest count
     grammar_scale: float | None = None  # the larger, the less what seldom follows may; of a trigram
     edge_scale: float | None = None  # how much those that are tuned to edges count, once states are known
-    tuning: int = 6  # rounds over train in which mixtures are tuned to the labels' edges; 0: none are
+    tuning: int = 4  # rounds over train in which mixtures are tuned to the labels' edges; 0: none are
+    edge_mixtures: int = 3  # of each state that are tuned so, from other beginnings; their mean is heard
     gaussians: int = 8  # of each state's mixture; 0: the network decides alone
     smoothing: float = 1.0  # counts that are added to each state's transitions
 
@@ -87,6 +88,7 @@ class DecodeConfig:
         expected = "null or 0 where decode.gaussians=0"
         require(heard, "decode.mixture_scale", self.mixture_scale, expected)
         require(self.tuning >= 0, "decode.tuning", self.tuning, "0 (no edges of their own) or more")
+        require(self.edge_mixtures >= 1, "decode.edge_mixtures", self.edge_mixtures, "1 or more")
         tuned = self.gaussians > 0 and self.tuning > 0
         expected = "null or 0 where decode.gaussians=0 or decode.tuning=0"
         require(tuned or not self.edge_scale, "decode.edge_scale", self.edge_scale, expected)

@@ -18,7 +18,7 @@ each other than they were counted: a trigram's shares of them are taken to the p
 Last, other mixtures, tuned to the labels' edges, may say where each of these states begins: by the likeliest
 of all ways through the same states in the same order, each frame being worth
 
-    log p(s_t | all frames) + edge_scale * log p_edges(x_t|s)
+    log p(s_t | all frames) + edge_scale * mean log p_edges(x_t|s)
 
 All run over a batch of utterances at once, frame by frame.
 """

@@ -41,13 +41,13 @@ class Scales:
 @dataclass(frozen=True)
 class Decoder:
     """One way to decode: ``name`` forward_backward, viterbi or trigram, its chain, its scales, and the
-    mixtures and those for edges, if they have a say."""
+    mixtures and those for edges, several of each state, if they have a say."""
 
     name: str
     chain: Chain
     scales: Scales
     mixtures: Mixtures | None = None
-    edges: Mixtures | None = None
+    edges: tuple[Mixtures, ...] = ()
 
     def __call__(
         self, logits: Sequence[torch.Tensor], heard: Iterable[torch.Tensor] = ()
@@ -61,17 +61,17 @@ class Decoder:
         """What is known of each utterance, before anything is weighed."""
         device = torch.device("cpu") if logits[0].device.type == "mps" else logits[0].device  # has no float64
         known = [Evidence.split(frames.to(device)) for frames in logits]
-        asked = {
-            name: mixtures.to(device)
-            for name, mixtures in (("mixture", self.mixtures), ("edge", self.edges))
-            if mixtures is not None
-        }
-        if not asked:
+        if self.mixtures is None and not self.edges:
             return known
-        return [
-            replace(said, **{name: mixtures(frames.to(device)) for name, mixtures in asked.items()})
-            for said, frames in zip(known, heard, strict=True)
-        ]
+        mixtures = None if self.mixtures is None else self.mixtures.to(device)
+        edges = [each.to(device) for each in self.edges]
+        told = []
+        for said, frames in zip(known, heard, strict=True):
+            frames = frames.to(device)
+            mixture = None if mixtures is None else mixtures(frames)
+            edge = torch.stack([each(frames) for each in edges]).mean(dim=0) if edges else None
+            told.append(replace(said, mixture=mixture, edge=edge))
+        return told
 
     def decide(self, evidence: Sequence["Evidence"]) -> list[torch.Tensor]:
         """The states under these scales."""
@@ -114,25 +114,28 @@ class Decoder:
 
     def state(self) -> dict[str, Any]:
         """Plain content for a checkpoint."""
-        heard = {
-            key: None if mixtures is None else dict(vars(mixtures))
-            for key, mixtures in (("mixtures", self.mixtures), ("edges", self.edges))
+        return {
+            "name": self.name,
+            "scales": asdict(self.scales),
+            "mixtures": None if self.mixtures is None else dict(vars(self.mixtures)),
+            "edges": [dict(vars(each)) for each in self.edges],
+            **vars(self.chain),
         }
-        return {"name": self.name, "scales": asdict(self.scales), **heard, **vars(self.chain)}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "Decoder":
         """The decoder of a checkpoint."""
         kind = CHAINS[state["name"]]
         chain = kind(*(state[field.name] for field in fields(kind)))
-        heard = [None if state[key] is None else Mixtures(**state[key]) for key in ("mixtures", "edges")]
-        return cls(state["name"], chain, Scales(**state["scales"]), *heard)
+        mixtures = None if state["mixtures"] is None else Mixtures(**state["mixtures"])
+        edges = tuple(Mixtures(**each) for each in state["edges"])
+        return cls(state["name"], chain, Scales(**state["scales"]), mixtures, edges)
 
 
 @dataclass(frozen=True)
 class Evidence:
     """What is known of an utterance: (T, K) log p(q|x_t), (T, K) log p(s|q, x_t), and (T, K)
-    log p_mixture(x_t|s) and log p_edges(x_t|s) or nothing."""
+    log p_mixture(x_t|s) and mean log p_edges(x_t|s) or nothing."""
 
     phoneme: torch.Tensor
     state: torch.Tensor

@@ -59,7 +59,10 @@ def fit_decoder(
     again = ["acoustic", "mixture"]
     tuning = any(grid["edge"]) and (settings.edge_scale is not None or _are_aligned(evidence, labels))
     if decoder.mixtures is not None and tuning:
-        decoder = replace(decoder, edges=tune(decoder.mixtures, train, settings.tuning))
+        draws = (torch.Generator().manual_seed(seed) for seed in range(1, settings.edge_mixtures))
+        others = (Mixtures.fit(train, settings.gaussians, draw) for draw in draws)
+        edges = [tune(each, train, settings.tuning) for each in (decoder.mixtures, *others)]
+        decoder = replace(decoder, edges=tuple(edges))
         evidence = decoder.evidence(logits, heard)
         found = {"edge": grid["edge"], **_near(grid, decoder.scales, again)}
         decoder = choose_scales(decoder, evidence, labels, found)
@@ -72,7 +75,7 @@ def fit_decoder(
     return replace(
         decoder,
         mixtures=decoder.mixtures if scales.mixture else None,
-        edges=decoder.edges if scales.edge else None,
+        edges=decoder.edges if scales.edge else (),
     )
 
 

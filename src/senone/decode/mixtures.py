@@ -37,9 +37,10 @@ class Mixtures:
     precisions: torch.Tensor
 
     @classmethod
-    def fit(cls, store: FrameStore, gaussians: int) -> "Mixtures":
+    def fit(cls, store: FrameStore, gaussians: int, draw: torch.Generator | None = None) -> "Mixtures":
         """At most ``gaussians`` a state, to the labelled frames of speakers from all over a store. A state
-        with few frames gets fewer, one without any the spread of all."""
+        with few frames gets fewer, one without any the spread of all. They are split along directions that
+        ``draw`` draws, or as aligners do."""
         heard, spoken = utterances_of(store)
         values, labels = torch.cat(heard), torch.cat(spoken)  # (N, D), (N,)
         all_precisions = 1 / values.var(dim=0, correction=0).clamp(min=1e-6)
@@ -51,7 +52,7 @@ class Mixtures:
         counts = torch.bincount(labels, minlength=store.num_classes).tolist()
         by_state = values[labels.argsort(stable=True)].split(counts)
         for state, frames in enumerate(by_state):
-            fitted = fit_mixture(frames, gaussians, 1 / all_precisions)
+            fitted = fit_mixture(frames, gaussians, 1 / all_precisions, draw)
             for part, one in zip(vars(mixtures).values(), fitted, strict=True):
                 part[state, : len(one)] = one
         return mixtures
@@ -119,12 +120,13 @@ def slopes(values: torch.Tensor) -> torch.Tensor:
 
 
 def fit_mixture(
-    values: torch.Tensor, gaussians: int, variance: torch.Tensor
+    values: torch.Tensor, gaussians: int, variance: torch.Tensor, draw: torch.Generator | None = None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(N, D) values of one state -> (M,) log weights, (M, D) means and precisions of the mixture, found by
     expectation and maximisation (Bishop 2006, section 9.2.2), from one Gaussian that is split, and its
-    heaviest halves again, until there are M (the HTK Book 3.4, section 8.6). The (D,) ``variance`` of all
-    states' values stands in where there are too few."""
+    heaviest halves again, until there are M (the HTK Book 3.4, section 8.6). One half has more of all values,
+    or of those for which ``draw`` says so. The (D,) ``variance`` of all states' values stands in where there
+    are too few."""
     count = max(1, min(gaussians, len(values) // PER_GAUSSIAN))
     means = values.mean(dim=0, keepdim=True) if len(values) else torch.zeros(1, len(variance))
     total = (values - means).square().sum(dim=0) + variance
@@ -134,6 +136,8 @@ def fit_mixture(
     while len(means) < count:
         heaviest = log_weights.topk(min(count - len(means), len(means))).indices
         step = APART * precisions[heaviest].rsqrt()
+        if draw is not None:
+            step *= 2 * torch.randint(2, step.shape, generator=draw) - 1
         log_weights[heaviest] -= math.log(2)
         halves = means[heaviest] + step
         means[heaviest] -= step
