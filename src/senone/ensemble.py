@@ -22,7 +22,7 @@ from senone.device import place_store, trained_precision
 from senone.evaluate import utterance_logits
 from senone.models import FrameModel
 
-DEV_UTTERANCES = 128  # that decide on the weights and on a decoder's scales
+DEV_FRAMES = 100_000  # about as many decide on the weights and on a decoder's scales
 LIKELIEST = 8  # states of a frame that a teacher speaks of: almost all of its posterior
 LONGEST_NAME = 150  # characters; a file's name may have 255
 
@@ -141,7 +141,8 @@ class Ensemble:
     def _dev_utterances(self) -> tuple[list[int], list[torch.Tensor]]:
         """Utterances from all over dev, and the (T,) labels of each."""
         dev = self.data.dev
-        count = min(dev.num_utterances, DEV_UTTERANCES)
+        share = min(1.0, DEV_FRAMES / dev.num_frames)
+        count = max(1, round(share * dev.num_utterances))
         chosen = np.linspace(0, dev.num_utterances - 1, count).astype(int).tolist()
         return chosen, [dev.utterance_labels(index).long() for index in chosen]
 

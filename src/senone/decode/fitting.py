@@ -40,7 +40,7 @@ def fit_decoder(
     where they are not given, chosen by (T, K) logits, (T,) labels and what is heard, (T, D), of U utterances
     of dev. Mixtures are tuned to edges where labels look like an aligner's, or where it is asked for. A
     trigram takes thirty times as long as forward-backward, which therefore chooses in its place; only what
-    phonemes, paths, network, mixtures and edges count is tried then."""
+    phonemes, network, mixtures and paths count is tried then."""
     if settings.name == "argmax":
         return None
     grid, heard = _grid(settings, train.num_classes), list(heard)
@@ -53,10 +53,8 @@ def fit_decoder(
     )
     evidence = decoder.evidence(logits, heard)
     later: dict[str, Sequence[float]] = {"edge": (0.0,), "grammar": (1.0,)}
-    if trigram:
-        later["path"] = (1.0,)
     decoder = choose_scales(decoder, evidence, labels, {**grid, **later})
-    again = ["acoustic", "mixture"]
+    again = ["acoustic", "mixture", "path"]
     tuning = any(grid["edge"]) and (settings.edge_scale is not None or _are_aligned(evidence, labels))
     if decoder.mixtures is not None and tuning:
         draws = (torch.Generator().manual_seed(seed) for seed in range(1, settings.edge_mixtures))
@@ -64,12 +62,11 @@ def fit_decoder(
         edges = [tune(each, train, settings.tuning) for each in (decoder.mixtures, *others)]
         decoder = replace(decoder, edges=tuple(edges))
         evidence = decoder.evidence(logits, heard)
-        found = {"edge": grid["edge"], **_near(grid, decoder.scales, again)}
+        found = {"edge": grid["edge"], **_near(grid, decoder.scales, ["state", *again])}
         decoder = choose_scales(decoder, evidence, labels, found)
-        again.append("edge")
     if trigram:
         decoder = replace(decoder, name="trigram", chain=PhonemeTrigram.count(train, settings.smoothing))
-        found = {name: grid[name] for name in ("grammar", "path")} | _near(grid, decoder.scales, again)
+        found = {"grammar": grid["grammar"], **_near(grid, decoder.scales, again)}
         decoder = choose_scales(decoder, evidence, labels, found, rounds=1)
     scales = decoder.scales
     return replace(
