@@ -101,6 +101,19 @@ def test_weights_fitted_on_dev_make_it_no_less_likely_than_equal_ones(checkpoint
     assert score(ensemble.logits("dev"), ensemble.data.dev)[0].loss <= equal + 1e-6
 
 
+def test_utterances_from_all_over_dev_decide(
+    checkpoints: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensemble, dev = open_ensemble(checkpoints, CPU), open_ensemble(checkpoints, CPU).data.dev
+    last = dev.num_utterances - 1
+    for frames, expected in ((10**6, list(range(last + 1))), (dev.num_frames // 2, [0, last]), (1, [0])):
+        monkeypatch.setattr("senone.ensemble.DEV_FRAMES", frames)
+        chosen, labels = ensemble._dev_utterances()
+        assert chosen == expected
+        for index, ours in zip(chosen, labels, strict=True):
+            assert torch.equal(ours, dev.utterance_labels(index).long())
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_fitted_weights_are_the_best_of_a_grid(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
