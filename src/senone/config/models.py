@@ -26,23 +26,6 @@ class ModelConfig:
 
 
 @dataclass
-class CommitteeConfig(ModelConfig):
-    """Networks that learn side by side and decide together; legal in the contest if all of them are."""
-
-    name: str = "committee"
-    context: int = 20  # of each member, and so is surroundings
-    members: dict[str, ModelConfig] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(len(self.members) >= 1, "model.members", self.members, "one network or more")
-        for name, member in self.members.items():
-            for key in ("context", "surroundings"):
-                own, common = getattr(member, key), getattr(self, key)
-                require(own == common, f"model.members.{name}.{key}", own, f"model.{key}, which is {common}")
-
-
-@dataclass
 class MlpConfig(ModelConfig):
     """A context window through fully connected layers: legal in the contest."""
 
@@ -133,3 +116,20 @@ class ConformerConfig(ModelConfig):
         require(
             self.kernel >= 1 and self.kernel % 2 == 1, "model.kernel", self.kernel, "an odd number of frames"
         )
+
+
+@dataclass
+class CommitteeConfig(ModelConfig):
+    """Networks that learn side by side and decide together; legal in the contest if all of them are."""
+
+    name: str = "committee"
+    context: int = 20  # of each member, and so is surroundings
+    members: dict[str, ModelConfig] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(len(self.members) >= 1, "model.members", self.members, "one network or more")
+        for name, member in self.members.items():
+            for key in ("context", "surroundings"):
+                own, common = getattr(member, key), getattr(self, key)
+                require(own == common, f"model.members.{name}.{key}", own, f"model.{key}, which is {common}")
