@@ -347,6 +347,7 @@ def test_a_tdnn_whose_context_is_not_used_up_is_refused() -> None:
 def test_every_model_has_its_schema() -> None:
     from senone.hydra_glue import MODEL_SCHEMAS
 
-    assert {"mlp": config.MlpConfig, **SCHEMAS} == MODEL_SCHEMAS
-    assert list(MODEL_SCHEMAS) == list(MODELS)
-    assert all(name == schema().name for name, schema in MODEL_SCHEMAS.items())
+    several = {"committee": config.CommitteeConfig}
+    assert {"mlp": config.MlpConfig, **SCHEMAS, **several} == MODEL_SCHEMAS
+    assert list(MODEL_SCHEMAS) == [*MODELS, *several]
+    assert all(name == schema.name for name, schema in MODEL_SCHEMAS.items())
