@@ -280,8 +280,8 @@ def test_scores_are_those_of_the_formula() -> None:
     chain = random_chain(138, 0)
     decoder = Decoder("forward_backward", chain, Scales(acoustic=0.4, prior=0.3, state=0.5, mixture=0.2))
     posteriors, mixture = torch.randn(7, 138).log_softmax(dim=1), torch.randn(7, 138)
-    (known,) = decoder.evidence([posteriors + 3], [])
-    prior = Evidence.split(chain.prior.log().float()[None])
+    known = decoder.evidence([posteriors + 3], [])
+    prior = Evidence.split(chain.prior.log().float()[None], [1])
     scores = replace(known, mixture=mixture).weigh(decoder.scales, prior)
     for t, state in ((0, 0), (3, 109), (6, 137)):
         phoneme = slice(state // 3 * 3, state // 3 * 3 + 3)

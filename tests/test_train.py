@@ -101,7 +101,7 @@ def test_it_learns_from_chunks_too(
 
 
 def test_a_batch_of_chunks_has_the_frames_and_labels_of_the_store(
-    stores: dict[str, FrameStore], tmp_path: Path
+    stores: dict[str, FrameStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = make_trainer(stores, tmp_path / "run", CHUNKS)
     store = stores["train"]
@@ -110,6 +110,10 @@ def test_a_batch_of_chunks_has_the_frames_and_labels_of_the_store(
     assert len(first) * 8 == 32
     inputs, surroundings, frames = trainer._batch(first)
     assert inputs.shape == (4, 8 + 2 * 2, 8)
+    assert surroundings is None
+    monkeypatch.setattr(type(trainer.model), "hears_surroundings", True)
+    _, surroundings, _ = trainer._batch(first)
+    assert surroundings is not None
     assert torch.equal(surroundings, store.surroundings(first.sort().values))
     assert frames.tolist() == [n for start in first.sort().values.tolist() for n in range(start, start + 8)]
     centres = store.rows[store.centres(frames)]
@@ -447,13 +451,13 @@ def test_a_compiled_model_learns_the_same_and_keeps_its_names(
     stores: dict[str, FrameStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled: list[dict[str, Any]] = []
-    compile_module = torch.nn.Module.compile
+    compile_function = torch.compile
 
-    def without_code(module: torch.nn.Module, **options: Any) -> None:
+    def without_code(function: Any, **options: Any) -> Any:
         compiled.append(options)
-        compile_module(module, backend="aot_eager", fullgraph=True, **options)  # all but writing C++ or CUDA
+        return compile_function(function, backend="aot_eager", fullgraph=True)  # all but writing C++ or CUDA
 
-    monkeypatch.setattr(torch.nn.Module, "compile", without_code)
+    monkeypatch.setattr(torch, "compile", without_code)
     monkeypatch.setattr(Dropout, "forward", lambda self, x: x)
     weights = {}
     for wanted in (False, True):
@@ -461,7 +465,7 @@ def test_a_compiled_model_learns_the_same_and_keeps_its_names(
         trainer = make_trainer(stores, tmp_path / str(wanted), settings)
         trainer.run()
         weights[wanted] = trainer.state()
-    assert compiled == [{"dynamic": False}]
+    assert compiled == [{"dynamic": False, "options": train.COMPILER}]
     for part in ("model", "averaged"):
         assert weights[True][part].keys() == weights[False][part].keys()
         for name, weight in weights[False][part].items():

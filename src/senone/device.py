@@ -1,8 +1,9 @@
 """Where the arithmetic runs, and in which precision."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from senone.frames import FrameStore
 
 SIDE = 512  # of the matrices that are tried: two milliseconds
+WARM_UP = 3  # calls before one is recorded
 
 
 def choose_device(name: str) -> torch.device:
@@ -84,9 +86,52 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     return torch.autocast(device.type, torch.bfloat16)
 
 
-def place_store(store: FrameStore, device: torch.device) -> FrameStore:
-    """The store on the device if it fits into four fifths of its free memory, else where it is."""
+class Recorded:
+    """A function without arguments that always asks for the same work, on tensors that stay where they are.
+
+    On a CUDA ``card``, unless that is None, what it asks for is recorded (a CUDA graph) after a few calls and
+    replayed by all later ones: to ask for the hundred kernels of a training step takes Python longer than it
+    takes a card to run them.
+    """
+
+    def __init__(self, function: Callable[[], None], card: torch.device | None) -> None:
+        self.function, self.card = function, card
+        self.calls_left = WARM_UP
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self) -> None:
+        if self.graph is not None:
+            self.graph.replay()
+        elif self.card is None:
+            self.function()
+        else:
+            with torch.cuda.device(self.card):
+                self._prepare()
+
+    def _prepare(self) -> None:
+        """A call that allocates, compiles and chooses kernels, aside from the stream of all other work, or,
+        when there have been enough, the recording and its first replay."""
+        if self.calls_left:
+            self.calls_left -= 1
+            aside, here = torch.cuda.Stream(), torch.cuda.current_stream()
+            aside.wait_stream(here)
+            with torch.cuda.stream(aside):
+                self.function()
+            here.wait_stream(aside)
+        else:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):  # runs nothing
+                self.function()
+            graph.replay()
+            self.graph = graph
+
+
+def place_store(store: FrameStore, device: torch.device, precision: str = "float32") -> FrameStore:
+    """The store on the device if it fits into four fifths of its free memory, else where it is. A card has
+    its frames in ``precision``, which a network's first product would round them to."""
     if device.type == "cuda":
+        if precision == "bfloat16":
+            store = replace(store, rows=store.rows.bfloat16())
         torch.cuda.empty_cache()  # what torch keeps of what it was given back is free too
         free, _ = torch.cuda.mem_get_info(device)
         if store.rows.nbytes > 0.8 * free:

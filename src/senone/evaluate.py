@@ -44,8 +44,9 @@ def block_logits(
     at most ``block`` frames at a time: over the bounds of utterances where the model takes frames by their
     windows, else utterance by utterance. Runs the model as it is: see ``fold_batchnorm``."""
     block = block or (BLOCK if device.type == "cpu" else CARD_BLOCK)
+    hears_surroundings = model.hears_surroundings
     for first, frames, stretches in _blocks(model, store, block, only):
-        surroundings = store.surroundings(frames).to(device)
+        surroundings = store.surroundings(frames).to(device) if hears_surroundings else None
         with torch.inference_mode(), autocast(device, precision):
             logits = model(stretches.to(device), surroundings).flatten(0, 1)  # (B, T, K), B or T being 1
         yield first, logits.float()
@@ -65,9 +66,9 @@ def _blocks(
         return
     for utterance in range(store.num_utterances) if only is None else only:
         padded = store.utterance(utterance, context)
-        first = int(store.offsets[utterance])
+        first = store.bounds[utterance]
         for start in range(0, len(padded) - 2 * context, block):
-            frames = torch.tensor([first + start], device=store.rows.device)
+            frames = torch.full((1,), first + start, device=store.rows.device)
             yield first + start, frames, padded[None, start : start + block + 2 * context]
 
 
@@ -85,7 +86,7 @@ def utterance_logits(
         cuts = ends[(ends > first) & (ends <= first + len(logits))] - first
         *completing, rest = logits.tensor_split(cuts)
         for piece in completing:
-            yield torch.cat([*pieces, piece])
+            yield torch.cat([*pieces, piece]) if pieces else piece
             pieces = []
         pieces.append(rest)
 
@@ -99,10 +100,15 @@ def score(
     losses: list[torch.Tensor] = []
 
     def weighed() -> Iterator[torch.Tensor]:
-        lengths = store.offsets.diff().tolist()
-        for utterance, targets in zip(logits, labels.split(lengths), strict=True):
-            targets = targets.to(utterance.device).long()
-            losses.append(F.cross_entropy(utterance, targets, reduction="sum"))
+        block: list[torch.Tensor] = []  # utterances that are weighed at once
+        first = frames = 0
+        for index, utterance in enumerate(logits, start=1):
+            block.append(utterance)
+            frames += len(utterance)
+            if frames >= CARD_BLOCK or index == store.num_utterances:
+                targets = labels[first : first + frames].to(utterance.device).long()
+                losses.append(F.cross_entropy(torch.cat(block), targets, reduction="sum"))
+                first, frames, block = first + frames, 0, []
             yield utterance
 
     predictions = predict(weighed(), store, decoder)

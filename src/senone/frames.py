@@ -77,7 +77,7 @@ class FrameStore:
         return rows.add_(shifts.int().repeat_interleave(self.offsets.diff(), output_size=self.num_frames))
 
     @cached_property
-    def _bounds(self) -> list[int]:
+    def bounds(self) -> list[int]:
         """The offsets, for the host: to ask a card for each would be to wait for it."""
         bounds: list[int] = self.offsets.tolist()
         return bounds
@@ -98,7 +98,7 @@ class FrameStore:
         """The (T + 2*context, F) rows of an utterance and ``context`` guards on each side, a view."""
         if context > self.guard:
             raise ValueError(f"context {context} is more than the store's {self.guard} guard rows")
-        first, end = self._bounds[index], self._bounds[index + 1]
+        first, end = self.bounds[index], self.bounds[index + 1]
         shift = self.guard * (2 * index + 1)
         return self.rows[first + shift - context : end + shift + context]
 
@@ -109,7 +109,7 @@ class FrameStore:
     def utterance_labels(self, index: int) -> torch.Tensor:
         """The (T,) labels of an utterance."""
         assert self.labels is not None, "a split without labels was asked for them"
-        return self.labels[self._bounds[index] : self._bounds[index + 1]]
+        return self.labels[self.bounds[index] : self.bounds[index + 1]]
 
     def to(self, device: torch.device) -> "FrameStore":
         """The same store with all its tensors on a device."""

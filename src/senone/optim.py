@@ -15,9 +15,13 @@ def build_optimiser(
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
+    devices = {p.device for p in parameters}
     # one pass over each tensor instead of a dozen; a capturable or foreach variant is what MPS falls back to
-    fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
-    return torch.optim.AdamW(groups, lr=lr, betas=(beta1, beta2), fused=fused)
+    fused = all(device.type in ("cpu", "cuda") for device in devices)
+    rate: float | torch.Tensor = lr
+    if on_card := all(device.type == "cuda" for device in devices):
+        rate = torch.tensor(lr, device=devices.pop())  # where a recorded step looks for it
+    return torch.optim.AdamW(groups, lr=rate, betas=(beta1, beta2), fused=fused, capturable=on_card)
 
 
 def lr_at(step: int, total: int, *, lr: float, final_lr: float, warmup: float) -> float:
@@ -33,4 +37,7 @@ def lr_at(step: int, total: int, *, lr: float, final_lr: float, warmup: float) -
 def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
     """Use a learning rate from the next step on."""
     for group in optimiser.param_groups:
-        group["lr"] = lr
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from senone.augment import Augmentation
 from senone.checkpoint import save_checkpoint
 from senone.config import FitConfig, OptimConfig
-from senone.device import autocast, place_store
+from senone.device import Recorded, autocast, place_store
 from senone.evaluate import score, utterance_logits
 from senone.frames import FrameStore
 from senone.loss import IGNORED, frame_loss, teacher_loss
@@ -30,6 +30,7 @@ from senone.windows import OUTSIDE, chunk_order, epoch_order, gather, gather_str
 
 LOOK_S = 0.5  # between two looks at loss and accuracy; each waits for the device
 SAVE_S = 600.0  # between two savings within an epoch
+COMPILER: dict[str, Any] = {}
 
 
 class Stopped(Exception):
@@ -77,11 +78,12 @@ class Trainer:
         self.optimiser = build_optimiser(
             model, lr=optim.lr, weight_decay=optim.weight_decay, beta1=optim.beta1, beta2=optim.beta2
         )
+        self.learn = self._learn
         if settings.compile:
             if processes.count > 1:
                 raise ValueError("train.compile=true: expected one process, not several that talk in between")
-            model.compile(dynamic=False)  # keeps the names of the weights; copies of the model run as written
-        self.train, self.dev = place_store(train, device), place_store(dev, device)
+            self.learn = torch.compile(self._learn, dynamic=False, options=COMPILER)
+        self.train, self.dev = place_store(train, device, precision), place_store(dev, device, precision)
         self.labels = train.labels.to(device)
         self.teacher = None if teacher is None else tuple(part.to(device) for part in teacher)
         examples = train.num_frames if settings.chunk == 1 else len(self._order(0))
@@ -91,8 +93,16 @@ class Trainer:
         self.slice = first, end = processes.slice(self.batch_size)
         self.share = processes.share(self.batch_size, device)
         width = (2 * model.context + 1) * train.num_bins
-        self.buffer = torch.empty(end - first, width, device=self.train.rows.device)
+        self.buffer = torch.empty(
+            end - first, width, dtype=self.train.rows.dtype, device=self.train.rows.device
+        )
         self.sums = torch.zeros(3, device=device)  # of loss, right frames and frames, over the epoch
+        # what differs from step to step, in its place: a batch's first frames, and how much of the averaged
+        # weights is new
+        self.first = torch.empty(end - first, dtype=torch.int32, device=self.train.rows.device)
+        self.new_share = torch.ones((), device=device)
+        recorded = self.train.rows.is_cuda and processes.count == 1
+        self.update = Recorded(self._update, device if recorded else None)
         self.progress = Progress()
         torch.manual_seed(mix_seed(seed, 1))  # dropout's
 
@@ -156,9 +166,9 @@ class Trainer:
             return epoch_order(train.num_frames, self.seed, epoch, train.rows.device)
         return chunk_order(train.offsets, chunk, self.seed, epoch).to(train.rows.device)
 
-    def _batch(self, first: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(B,) first frames -> (B, T+2k, F) inputs, the (B, S) surroundings of these frames, and (B*T,) the
-        numbers of all frames or ``OUTSIDE``."""
+    def _batch(self, first: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+        """(B,) first frames -> (B, T+2k, F) inputs, the (B, S) surroundings of these frames if the model
+        hears them, and (B*T,) the numbers of all frames or ``OUTSIDE``."""
         train, context, chunk = self.train, self.model.context, self.settings.chunk
         if not first.is_cuda:  # a batch has no order of its own; in that of memory it is read a fifth faster
             first = first.sort().values
@@ -168,41 +178,52 @@ class Trainer:
             frames = first
         else:
             inputs, frames = gather_stretches(train, first, chunk, context, speed)
-        surroundings = train.surroundings(first).to(self.device)
+        surroundings = train.surroundings(first).to(self.device) if self.model.hears_surroundings else None
         return self.augmentation(inputs.to(self.device)), surroundings, frames.flatten().to(self.device)
 
     def _step(self, first: torch.Tensor, step: int) -> None:
         """One update from the examples that begin at (B,) first frames."""
-        model, settings = self.model, self.settings
         if self.processes.count > 1:  # other dropout in each process and step
             torch.manual_seed(mix_seed(self.seed, step, 1 + self.processes.rank))
-        inputs, surroundings, frames = self._batch(first)
-        frames = frames.repeat(model.num_members)
+        optim = self.optim
+        rate = lr_at(step, self.steps, lr=optim.lr, final_lr=optim.final_lr, warmup=optim.warmup)
+        set_lr(self.optimiser, rate)
+        self.new_share.fill_(1 - min(self.settings.ema, (1 + step) / (10 + step)))
+        self.first.copy_(first)
+        self.update()
+
+    def _update(self) -> None:
+        """From the examples of ``first`` to new weights; asks for nothing that would wait for a card."""
+        loss, counts = self.learn(*self._batch(self.first))
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward(self.share)
+        self.processes.add_gradients(self.parameters)
+        if self.optim.clip:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.optim.clip)
+        self.optimiser.step()
+        if self.averaged is not None:
+            _update_average(self.averaged, self.model, self.new_share)
+        self.sums += counts
+
+    def _learn(
+        self, inputs: torch.Tensor, surroundings: torch.Tensor | None, frames: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """A batch -> its mean loss, and (3,) the sum of losses, right frames, and frames that count."""
+        settings = self.settings
+        frames = frames.repeat(self.model.num_members)
         known = frames.clamp(min=0)
         targets = self.labels.index_select(0, known).long().where(frames != OUTSIDE, IGNORED)
         with autocast(self.device, self.precision):
-            logits = model(inputs, surroundings).flatten(0, 1)  # (B, T, K) -> (B*T, K), of each member
+            logits = self.model(inputs, surroundings).flatten(0, 1)  # (B, T, K) -> (B*T, K), of each member
         smoothing, phoneme_weight = settings.label_smoothing, settings.phoneme_weight
         loss = frame_loss(logits.float(), targets, smoothing=smoothing, phoneme_weight=phoneme_weight)
         if self.teacher is not None:
             states, shares = (part.index_select(0, known) for part in self.teacher)
             taught = teacher_loss(logits.float(), states, shares, targets)
             loss = torch.lerp(loss, taught, settings.teacher_weight)
-        self.optimiser.zero_grad(set_to_none=True)
-        (loss / len(targets)).backward(self.share)
-        self.processes.add_gradients(self.parameters)
-        if self.optim.clip:
-            torch.nn.utils.clip_grad_norm_(self.parameters, self.optim.clip)
-        rate = lr_at(
-            step, self.steps, lr=self.optim.lr, final_lr=self.optim.final_lr, warmup=self.optim.warmup
-        )
-        set_lr(self.optimiser, rate)
-        self.optimiser.step()
-        if self.averaged is not None:
-            _update_average(self.averaged, model, min(settings.ema, (1 + step) / (10 + step)))
-        with torch.no_grad():
-            right = (logits.argmax(dim=1) == targets).sum()
-            self.sums += torch.stack([loss.detach(), right, (targets != IGNORED).sum()])
+        right = (logits.argmax(dim=1) == targets).sum()
+        counts = torch.stack([loss.detach(), right, (targets != IGNORED).sum()])
+        return loss / len(targets), counts
 
     def _look(self, bar: tqdm) -> None:
         """Fetch the sums from the device, the only wait for it within an epoch."""
@@ -234,7 +255,7 @@ class Trainer:
             "train_accuracy": progress.right / progress.frames,
             "dev_loss": result.loss,
             "dev_accuracy": result.accuracy,
-            "lr": self.optimiser.param_groups[0]["lr"],
+            "lr": float(self.optimiser.param_groups[0]["lr"]),
             "seconds": round(progress.seconds, 3),
             "dev_seconds": round(time.monotonic() - started, 3),
         }
@@ -281,7 +302,8 @@ class Trainer:
         self.model.load_state_dict(content["model"])
         if self.averaged is not None:
             self.averaged.load_state_dict(content["averaged"])
-        self.optimiser.load_state_dict(content["optimiser"])
+        groups = self.optimiser.state_dict()["param_groups"]  # as this device wants them
+        self.optimiser.load_state_dict({**content["optimiser"], "param_groups": groups})
         self.progress = Progress(**content["progress"])
         torch.set_rng_state(content["cpu_rng"])
         if self.device.type == "cuda" and content["cuda_rng"] is not None:
@@ -289,9 +311,10 @@ class Trainer:
 
 
 @torch.no_grad()
-def _update_average(averaged: FrameModel, model: FrameModel, decay: float) -> None:
-    """averaged = decay * averaged + (1 - decay) * model; BatchNorm's statistics are copied."""
-    torch._foreach_lerp_(list(averaged.parameters()), list(model.parameters()), 1 - decay)
+def _update_average(averaged: FrameModel, model: FrameModel, new_share: torch.Tensor) -> None:
+    """averaged = (1 - new_share) * averaged + new_share * model; BatchNorm's statistics are copied."""
+    for old, new in zip(averaged.parameters(), model.parameters(), strict=True):
+        old.lerp_(new, new_share)
     for theirs, ours in zip(averaged.buffers(), model.buffers(), strict=True):
         theirs.copy_(ours)
 

@@ -20,6 +20,8 @@ from senone.runlog import RunLog
 from senone.train import Trainer
 from senone.windows import epoch_order
 
+CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -60,12 +62,16 @@ def measure_step(setting: Setting, rounds: int) -> Iterator[Figure]:
     yield Figure(f"{name}: data / step", ratio(seconds["data"], seconds["ours"]), goal=0.02)
 
 
-def matrix_products(sizes: Sequence[int], batch_size: int) -> Callable[[], None]:
+def matrix_products(
+    sizes: Sequence[int],
+    batch_size: int,
+    device: torch.device = CPU,
+    dtype: torch.dtype = torch.float32,
+) -> Callable[[], None]:
     """The products of a step forth and back and nothing else, into memory that is already there."""
-    generator = torch.Generator().manual_seed(0)
-    inputs = [torch.randn(batch_size, size, generator=generator) for size in sizes]
-    deltas = [torch.randn(batch_size, size, generator=generator) for size in sizes]
-    weights = [torch.randn(n_out, n_in, generator=generator) for n_in, n_out in pairwise(sizes)]
+    inputs = [torch.randn(batch_size, size, device=device, dtype=dtype) for size in sizes]
+    deltas = [torch.randn(batch_size, size, device=device, dtype=dtype) for size in sizes]
+    weights = [torch.randn(n_out, n_in, device=device, dtype=dtype) for n_in, n_out in pairwise(sizes)]
     gradients = [torch.empty_like(weight) for weight in weights]
 
     def run() -> None:
@@ -81,7 +87,7 @@ def matrix_products(sizes: Sequence[int], batch_size: int) -> Callable[[], None]
 
 def trainer_step(setting: Setting, store: FrameStore, folder: Path) -> Callable[[], None]:
     """Ours: what the training loop calls."""
-    trainer = new_trainer(setting, store, folder, torch.device("cpu"), "float32")
+    trainer = new_trainer(setting, store, folder, CPU, "float32")
     trainer.model.train()
     batches = cycle(enumerate(epoch_order(store.num_frames, 0, 0).split(setting.batch_size)[:-1]))
 
@@ -93,7 +99,12 @@ def trainer_step(setting: Setting, store: FrameStore, folder: Path) -> Callable[
 
 
 def new_trainer(
-    setting: Setting, store: FrameStore, folder: Path, device: torch.device, precision: str
+    setting: Setting,
+    store: FrameStore,
+    folder: Path,
+    device: torch.device,
+    precision: str,
+    compiled: bool = False,
 ) -> Trainer:
     """A trainer as the main job makes it, which writes to a folder."""
     torch.manual_seed(0)
@@ -102,7 +113,7 @@ def new_trainer(
         build_model({"name": "mlp", **options}, BINS, CLASSES),
         store,
         store,
-        settings=FitConfig(batch_size=setting.batch_size),
+        settings=FitConfig(batch_size=setting.batch_size, compile=compiled),
         optim=OptimConfig(),
         seed=0,
         device=device,

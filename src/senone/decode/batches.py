@@ -6,14 +6,22 @@ from contextlib import contextmanager
 import torch
 
 BATCH = 64  # utterances at once
-ON_GPU = 16  # times as many as on a CPU: there a frame takes as long however many utterances it is of
+PER_FOLD = 4 << 30  # bytes of a card's memory, for each time that it takes as many utterances as a CPU
 FLOOR = -60.0  # log likelihood
 LIFT = 2.0**60  # keeps a product of two small probabilities within float32
 
 
 def at_once(device: torch.device) -> int:
     """Utterances that are worth handing to a decoder at once."""
-    return BATCH * (ON_GPU if device.type == "cuda" else 1)
+    return BATCH * _fold(device)
+
+
+def _fold(device: torch.device) -> int:
+    """How many times as many utterances as on a CPU are decoded together: on a card a frame takes as long,
+    however many utterances it is of."""
+    if device.type != "cuda":
+        return 1
+    return max(1, torch.cuda.get_device_properties(device).total_memory // PER_FOLD)
 
 
 @contextmanager
@@ -36,8 +44,7 @@ def rounded(shares: torch.Tensor) -> torch.Tensor:
 
 def by_length(scores: Sequence[torch.Tensor], size: int) -> Iterator[list[int]]:
     """The places of utterances, in groups of like lengths, the shortest first."""
-    if scores[0].is_cuda:
-        size *= ON_GPU
+    size *= _fold(scores[0].device)
     order = sorted(range(len(scores)), key=lambda u: len(scores[u]))
     for start in range(0, len(order), size):
         yield order[start : start + size]

@@ -57,55 +57,47 @@ class Decoder:
         (T, D), and listen to as many as there are logits."""
         return self.decide(self.evidence(logits, heard))
 
-    def evidence(self, logits: Sequence[torch.Tensor], heard: Iterable[torch.Tensor]) -> list["Evidence"]:
-        """What is known of each utterance, before anything is weighed."""
+    def evidence(self, logits: Sequence[torch.Tensor], heard: Iterable[torch.Tensor]) -> "Evidence":
+        """What is known of U utterances, before anything is weighed."""
         device = torch.device("cpu") if logits[0].device.type == "mps" else logits[0].device  # has no float64
-        known = [Evidence.split(frames.to(device)) for frames in logits]
+        lengths = [len(frames) for frames in logits]
+        known = Evidence.split(torch.cat([frames.to(device) for frames in logits]), lengths)
         if self.mixtures is None and not self.edges:
             return known
-        mixtures = None if self.mixtures is None else self.mixtures.to(device)
-        edges = [each.to(device) for each in self.edges]
-        told = []
-        for said, frames in zip(known, heard, strict=True):
-            frames = frames.to(device)
-            mixture = None if mixtures is None else mixtures(frames)
-            edge = torch.stack([each(frames) for each in edges]).mean(dim=0) if edges else None
-            told.append(replace(said, mixture=mixture, edge=edge))
-        return told
+        frames = torch.cat([sound.to(device) for _, sound in zip(lengths, heard, strict=True)])
+        mixture = None if self.mixtures is None else self.mixtures.to(device)(frames)
+        edges = [each.to(device)(frames) for each in self.edges]
+        return replace(known, mixture=mixture, edge=torch.stack(edges).mean(dim=0) if edges else None)
 
-    def decide(self, evidence: Sequence["Evidence"]) -> list[torch.Tensor]:
-        """The states under these scales."""
-        device = evidence[0].phoneme.device
+    def decide(self, evidence: "Evidence") -> list[torch.Tensor]:
+        """The states of each utterance under these scales."""
+        device, lengths = evidence.phoneme.device, evidence.lengths
         chain = type(self.chain)(*(part.to(device) for part in vars(self.chain).values()))
-        prior = Evidence.split(chain.prior.log().float()[None])
-        scores = [known.weigh(self.scales, prior) for known in evidence]
+        scores = evidence.weigh(self.scales, Evidence.split(chain.prior.log().float()[None], [1]))
         final = chain.final.log().float()
-        for utterance in scores:
-            utterance[-1] += final
+        scores[torch.tensor(lengths, device=device).cumsum(0) - 1] += final
         if isinstance(chain, StateChain) and self.name == "viterbi":
-            states = decode_path(chain, scores)
-            believed: Iterable[torch.Tensor] = [final.new_zeros(())] * len(scores)
+            states, shares = torch.cat(decode_path(chain, scores.split(lengths))), final.new_ones(())
         else:
-            marginals = self._marginals(chain, scores)
-            states = [shares.argmax(dim=1) for shares in marginals]
-            believed = (shares.clamp(min=LEAST).log() for shares in marginals)  # where edges are sought
-        if self.scales.edge and evidence[0].edge is not None:
-            told = [known.on_edges(self.scales, said) for known, said in zip(evidence, believed, strict=True)]
-            states = align(told, [runs(path) for path in states])
-        return [path.cpu() for path in states]
+            shares = self._marginals(chain, scores, lengths)
+            states = shares.argmax(dim=1)
+        if self.scales.edge and evidence.edge is not None:
+            told = evidence.on_edges(self.scales, shares.clamp(min=LEAST).log()).split(lengths)
+            states = torch.cat(align(told, [runs(path) for path in states.split(lengths)]))
+        return list(states.cpu().split(lengths))
 
-    def _marginals(self, chain: Chain, scores: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """U of (T, K), of paths that count path_scale times."""
+    def _marginals(self, chain: Chain, scores: torch.Tensor, lengths: list[int]) -> torch.Tensor:
+        """(N, K), of paths that count path_scale times."""
         path, grammar = self.scales.path, self.scales.grammar
         if isinstance(chain, PhonemeTrigram):
             chain = chain.sharpened(grammar)
         weights = {name: part**path for name, part in vars(chain).items() if name not in ("prior", "final")}
-        sharp, scores = replace(chain, **weights), [path * utterance for utterance in scores]
+        sharp, sharpened = replace(chain, **weights), scores.mul_(path).split(lengths)
         if isinstance(sharp, PhonemeTrigram):
-            marginals = decode_trigram(sharp, scores)
+            marginals = torch.cat(decode_trigram(sharp, sharpened))
         else:
-            marginals = decode_marginals(sharp, scores)
-        if not all(frames.isfinite().all() for frames in marginals):
+            marginals = torch.cat(decode_marginals(sharp, sharpened))
+        if not marginals.isfinite().all():
             raise TooSharp(
                 f"decode.path_scale={path:g} and decode.grammar_scale={grammar:g}: what was never seen has "
                 "become too unlikely for float32; expected smaller ones, or more decode.smoothing"
@@ -134,30 +126,32 @@ class Decoder:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of an utterance: (T, K) log p(q|x_t), (T, K) log p(s|q, x_t), and (T, K)
-    log p_mixture(x_t|s) and mean log p_edges(x_t|s) or nothing."""
+    """What is known of utterances of such ``lengths``, one after the other, N frames in all: (N, K)
+    log p(q|x_t), (N, K) log p(s|q, x_t), and (N, K) log p_mixture(x_t|s) and mean log p_edges(x_t|s) or
+    nothing."""
 
+    lengths: list[int]
     phoneme: torch.Tensor
     state: torch.Tensor
     mixture: torch.Tensor | None = None
     edge: torch.Tensor | None = None
 
     @classmethod
-    def split(cls, logits: torch.Tensor) -> "Evidence":
-        """(T, K) logits, apart into phonemes and their states."""
+    def split(cls, logits: torch.Tensor, lengths: list[int]) -> "Evidence":
+        """(N, K) logits, apart into phonemes and their states."""
         posteriors = logits.float().log_softmax(dim=1)
         states = posteriors.unflatten(1, (-1, states_per_group(logits.shape[1])))  # (T, Q, S)
         phoneme = states.logsumexp(dim=2, keepdim=True)
-        return cls(phoneme.expand_as(states).flatten(1), (states - phoneme).flatten(1))
+        return cls(lengths, phoneme.expand_as(states).flatten(1), (states - phoneme).flatten(1))
 
     def weigh(self, scales: Scales, prior: "Evidence") -> torch.Tensor:
-        """(T, K) log b_t(s), up to a constant of each frame."""
+        """(N, K) log b_t(s), up to a constant of each frame."""
         state = scales.state * (self.state - scales.prior * prior.state)
         scores = scales.acoustic * (self.phoneme - scales.prior * prior.phoneme + state)
         return scores if self.mixture is None else scores + scales.mixture * self.mixture
 
     def on_edges(self, scales: Scales, believed: torch.Tensor) -> torch.Tensor:
-        """(T, K) log p(s_t | all frames) -> (T, K) scores by which states are put in their places."""
+        """(N, K) log p(s_t | all frames) -> (N, K) scores by which states are put in their places."""
         assert self.edge is not None, "edges are found by mixtures of their own"
         return believed + scales.edge * self.edge
 

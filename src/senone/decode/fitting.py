@@ -92,11 +92,11 @@ def _grid(settings: DecodeConfig, classes: int) -> dict[str, Sequence[float]]:
     return {name: values if asked[name] is None else (asked[name],) for name, values in GRID.items()}
 
 
-def _are_aligned(evidence: Sequence[Evidence], labels: Sequence[torch.Tensor]) -> bool:
+def _are_aligned(evidence: Evidence, labels: Sequence[torch.Tensor]) -> bool:
     """Whether mixtures, told which states follow each other, mostly find where labels have them."""
-    labels = [states.to(evidence[0].phoneme.device).long() for states in labels]
-    heard = [known.mixture for known in evidence if known.mixture is not None]
-    ways = align(heard, [runs(states) for states in labels])
+    assert evidence.mixture is not None, "no mixtures were asked"
+    labels = [states.to(evidence.mixture.device).long() for states in labels]
+    ways = align(evidence.mixture.split(evidence.lengths), [runs(states) for states in labels])
     return bool((torch.cat(ways) == torch.cat(labels)).double().mean() > ALIGNED)
 
 
@@ -115,7 +115,7 @@ def neighbours(values: Sequence[float], value: float) -> Sequence[float]:
 
 def choose_scales(
     decoder: Decoder,
-    evidence: Sequence[Evidence],
+    evidence: Evidence,
     labels: Sequence[torch.Tensor],
     grid: Mapping[str, Sequence[float]] = GRID,
     rounds: int = 3,

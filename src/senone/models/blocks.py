@@ -37,6 +37,10 @@ class FrameModel(nn.Module):
     by_window = False  # a longer stretch saves nothing: it is cut into the windows of its frames anyway
     num_members = 1  # networks in one, each of which learns alone: in training (num_members*B, T, K) logits
 
+    @property
+    def hears_surroundings(self) -> bool:
+        return any(isinstance(module, Surroundings) for module in self.modules())
+
     def prepare(self, train: FrameStore) -> None:
         """Take from the train frames what a model knows of them before it is trained."""
         for module in self.modules():
@@ -126,7 +130,7 @@ class Dropout(nn.Module):
 
     torch draws a random number a value, which on a CPU takes half as long as the matrix product before it;
     here each 64 random bits decide on eight values, so p is rounded to a multiple of 1/256, though not to 0
-    or 1. Other devices, and compiled code, draw as torch does: there it is one pass over the values.
+    or 1. Other devices draw as torch does, in one pass over the values, unless this is compiled.
     """
 
     def __init__(self, p: float) -> None:
@@ -136,9 +140,13 @@ class Dropout(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training or self.p == 0:
             return x
-        if x.device.type != "cpu" or torch.compiler.is_compiling():
+        if x.device.type != "cpu" and not torch.compiler.is_compiling():
             return F.dropout(x, self.p)
-        bits = torch.empty((x.numel() + 7) // 8, dtype=torch.int64, device=x.device).random_(-(2**63), None)
+        count = (x.numel() + 7) // 8
+        if torch.compiler.is_compiling():  # which does not know random_
+            bits = torch.randint(-(2**63), 2**63 - 1, (count,), device=x.device)
+        else:
+            bits = torch.empty(count, dtype=torch.int64).random_(-(2**63), None)
         drawn = bits.view(torch.uint8)[: x.numel()].view(x.shape)  # uniform over 0 to 255
         keep = drawn >= int(256 * self.p)
         return x * keep.to(x.dtype).mul_(1 / (1 - self.p))
@@ -170,6 +178,18 @@ class Dense(nn.Module):
             rows = rows + shift.flatten(0, -2)
         y = self.dropout(self.activation(rows)).view(*x.shape[:-1], -1)
         return x + y if self.residual else y
+
+
+class Logits(nn.Linear):
+    """(..., n_in) -> (..., K). A card multiplies bfloat16 matrices a third as fast if their rows are not a
+    multiple of 16 bytes long, so there it gets some more classes, which are left out again."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        spare = -self.out_features % 8
+        if not spare or x.device.type != "cuda":
+            return super().forward(x)
+        weight, bias = F.pad(self.weight, (0, 0, 0, spare)), F.pad(self.bias, (0, spare))
+        return F.linear(x, weight, bias)[..., : self.out_features]
 
 
 def copy_model(model: FrameModel) -> FrameModel:

@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from senone.models.blocks import Dense, FrameModel, Rotation, Surroundings
+from senone.models.blocks import Dense, FrameModel, Logits, Rotation, Surroundings
 
 
 class Mlp(FrameModel):
@@ -39,7 +39,7 @@ class Mlp(FrameModel):
             Dense(n_in, n_out, norm=norm, activation=activation, dropout=dropout, residual=residual)
             for n_in, n_out in pairwise(sizes)
         )
-        self.output = nn.Linear(sizes[-1], num_classes)
+        self.output = Logits(sizes[-1], num_classes)
         self.surroundings = Surroundings([*widths, num_classes][0]) if surroundings else None
 
     def forward(self, x: torch.Tensor, surroundings: torch.Tensor | None = None) -> torch.Tensor:
