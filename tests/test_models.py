@@ -8,7 +8,15 @@ import torch
 from senone.config import MlpConfig, TdnnConfig
 from senone.frames import BANDS, SURROUNDINGS, FrameStore
 from senone.models import build_model, describe_model
-from senone.models.blocks import ACTIVATIONS, NORMS, Dropout, Rotation, Surroundings, fold_batchnorm
+from senone.models.blocks import (
+    ACTIVATIONS,
+    NORMS,
+    Dropout,
+    Rotation,
+    Surroundings,
+    fold_batchnorm,
+    hashed,
+)
 
 
 def settings(**changes: object) -> dict[str, object]:
@@ -81,9 +89,15 @@ def test_dropout_drops_in_training_alone() -> None:
     assert torch.equal(model.eval()(x), model(x))
 
 
-@pytest.mark.parametrize("p", [0.05, 0.1, 0.5, 0.9])
-def test_dropout_has_its_rate_and_keeps_the_mean(p: float) -> None:
+@pytest.fixture(params=["drawn", "hashed"])
+def way_to_drop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a CPU, and as in compiled code."""
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: request.param == "hashed")
     torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("p", [0.05, 0.1, 0.5, 0.9])
+def test_dropout_has_its_rate_and_keeps_the_mean(way_to_drop: None, p: float) -> None:
     x = torch.ones(1000, 1001)
     dropout = Dropout(p)
     y = dropout(x)
@@ -93,16 +107,14 @@ def test_dropout_has_its_rate_and_keeps_the_mean(p: float) -> None:
     assert abs(float((y == 0).double().mean()) - dropout.p) < 5 * deviation
 
 
-def test_dropout_at_a_rate_near_0_or_1_neither_vanishes_nor_drops_everything() -> None:
-    torch.manual_seed(0)
+def test_dropout_at_a_rate_near_0_or_1_neither_vanishes_nor_drops_everything(way_to_drop: None) -> None:
     x = torch.ones(200, 1000)
     assert 0 < float((Dropout(1e-6)(x) == 0).double().mean()) < 0.01
     assert 0 < float((Dropout(1 - 1e-6)(x) != 0).double().mean()) < 0.01
     assert torch.equal(Dropout(0.0)(x), x)
 
 
-def test_dropout_is_independent_between_units_and_steps() -> None:
-    torch.manual_seed(0)
+def test_dropout_is_independent_between_units_and_steps(way_to_drop: None) -> None:
     dropout = Dropout(0.3)
     n = 4000
     first, second = (dropout(torch.ones(n, 16)) != 0 for _ in range(2))
@@ -113,7 +125,22 @@ def test_dropout_is_independent_between_units_and_steps() -> None:
     assert abs(float(rows[0, 1])) < 5 / (16 * n) ** 0.5
 
 
-def test_dropout_passes_the_gradient_of_what_it_kept() -> None:
+def test_hashed_bytes_are_uniform_and_each_step_has_others() -> None:
+    torch.manual_seed(0)
+    count = 1 << 16
+    steps = torch.stack([hashed(64, 1024, torch.device("cpu")).flatten() for _ in range(200)])  # (200, count)
+    expected = steps.numel() / 256
+    chi_square = float(((torch.bincount(steps.flatten(), minlength=256) - expected) ** 2 / expected).sum())
+    assert 150 < chi_square < 380  # 255 degrees of freedom: 255 +- 23
+    by_place = steps.double().mean(dim=0)  # which has no favourites: it spreads as chance has it
+    assert float(by_place.std()) == pytest.approx(73.9 / 200**0.5, rel=0.02)
+    same = (steps[:100] == steps[100:]).double().mean(dim=1)
+    assert float((same - 1 / 256).abs().max()) < 6 / (256 * count) ** 0.5
+    for shift in (1, 2, 64, 1024, 2048):  # nor does one place follow another
+        assert abs(float((steps[:, shift:] == steps[:, :-shift]).double().mean()) - 1 / 256) < 1e-4
+
+
+def test_dropout_passes_the_gradient_of_what_it_kept(way_to_drop: None) -> None:
     x = torch.randn(50, 7, requires_grad=True)
     dropout = Dropout(0.4)
     y = dropout(x)

@@ -30,7 +30,14 @@ from senone.windows import OUTSIDE, chunk_order, epoch_order, gather, gather_str
 
 LOOK_S = 0.5  # between two looks at loss and accuracy; each waits for the device
 SAVE_S = 600.0  # between two savings within an epoch
-COMPILER: dict[str, Any] = {}
+# torch's compiler works the gradient before a norm out in both passes that need it, not in one before them
+# that writes it down, and draws what dropout hashes once, not for each value
+COMPILER: dict[str, Any] = {
+    "fallback_random": True,
+    "realize_reads_threshold": 64,
+    "realize_acc_reads_threshold": 64,
+    "realize_opcount_threshold": 2000,
+}
 
 
 class Stopped(Exception):
@@ -82,6 +89,7 @@ class Trainer:
         if settings.compile:
             if processes.count > 1:
                 raise ValueError("train.compile=true: expected one process, not several that talk in between")
+            torch.compiler.reset()  # or the ninth trainer of a sweep would run as written
             self.learn = torch.compile(self._learn, dynamic=False, options=COMPILER)
         self.train, self.dev = place_store(train, device, precision), place_store(dev, device, precision)
         self.labels = train.labels.to(device)

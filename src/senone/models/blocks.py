@@ -130,7 +130,8 @@ class Dropout(nn.Module):
 
     torch draws a random number a value, which on a CPU takes half as long as the matrix product before it;
     here each 64 random bits decide on eight values, so p is rounded to a multiple of 1/256, though not to 0
-    or 1. Other devices draw as torch does, in one pass over the values, unless this is compiled.
+    or 1. Other devices draw as torch does, in one pass over the values; compiled code hashes the place of a
+    value wherever it needs to know, forth and back, which takes next to no memory.
     """
 
     def __init__(self, p: float) -> None:
@@ -140,19 +141,29 @@ class Dropout(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training or self.p == 0:
             return x
-        if x.device.type != "cpu" and not torch.compiler.is_compiling():
-            return F.dropout(x, self.p)
-        count = (x.numel() + 7) // 8
-        if torch.compiler.is_compiling():  # which does not know random_
-            bits = torch.randint(-(2**63), 2**63 - 1, (count,), device=x.device)
+        if torch.compiler.is_compiling():
+            drawn = hashed(x.numel() // x.shape[-1], x.shape[-1], x.device).view(x.shape)
+        elif x.device.type == "cpu":
+            bits = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
+            drawn = bits.view(torch.uint8)[: x.numel()].view(x.shape)  # uniform over 0 to 255
         else:
-            bits = torch.empty(count, dtype=torch.int64).random_(-(2**63), None)
-        drawn = bits.view(torch.uint8)[: x.numel()].view(x.shape)  # uniform over 0 to 255
+            return F.dropout(x, self.p)
         keep = drawn >= int(256 * self.p)
         return x * keep.to(x.dtype).mul_(1 / (1 - self.p))
 
     def extra_repr(self) -> str:
         return f"p={self.p:g}"
+
+
+def hashed(rows: int, columns: int, device: torch.device) -> torch.Tensor:
+    """(rows, columns) int32, uniform over 0 to 255: a number is drawn for each row and each column, and each
+    pair of them is hashed (as MurmurHash3 finishes, Appleby 2011)."""
+    low, high = -(2**31), 2**31 - 1
+    x = torch.randint(low, high, (rows, 1), dtype=torch.int32, device=device)
+    x = x ^ torch.randint(low, high, (columns,), dtype=torch.int32, device=device)
+    x = (x ^ (x >> 16 & 0xFFFF)) * -2048144789  # 0x85EBCA6B
+    x = (x ^ (x >> 13 & 0x7FFFF)) * -1028477387  # 0xC2B2AE35
+    return x >> 24 & 255
 
 
 class Dense(nn.Module):
