@@ -141,14 +141,15 @@ class Dropout(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training or self.p == 0:
             return x
+        dropped = int(256 * self.p)  # of 256 bytes
         if torch.compiler.is_compiling():
-            drawn = hashed(x.numel() // x.shape[-1], x.shape[-1], x.device).view(x.shape)
+            rows = x.numel() // x.shape[-1]
+            keep = hashed(rows, x.shape[-1], x.device).view(x.shape) >= (dropped << 24) - 2**31
         elif x.device.type == "cpu":
             bits = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
-            drawn = bits.view(torch.uint8)[: x.numel()].view(x.shape)  # uniform over 0 to 255
+            keep = bits.view(torch.uint8)[: x.numel()].view(x.shape) >= dropped
         else:
             return F.dropout(x, self.p)
-        keep = drawn >= int(256 * self.p)
         return x * keep.to(x.dtype).mul_(1 / (1 - self.p))
 
     def extra_repr(self) -> str:
@@ -156,14 +157,13 @@ class Dropout(nn.Module):
 
 
 def hashed(rows: int, columns: int, device: torch.device) -> torch.Tensor:
-    """(rows, columns) int32, uniform over 0 to 255: a number is drawn for each row and each column, and each
-    pair of them is hashed (as MurmurHash3 finishes, Appleby 2011)."""
+    """(rows, columns) int32, uniform over all there are: a number is drawn for each row and each column, and
+    each pair of them is hashed (two of the three rounds that end MurmurHash3, Appleby 2011)."""
     low, high = -(2**31), 2**31 - 1
     x = torch.randint(low, high, (rows, 1), dtype=torch.int32, device=device)
     x = x ^ torch.randint(low, high, (columns,), dtype=torch.int32, device=device)
-    x = (x ^ (x >> 16 & 0xFFFF)) * -2048144789  # 0x85EBCA6B
-    x = (x ^ (x >> 13 & 0x7FFFF)) * -1028477387  # 0xC2B2AE35
-    return x >> 24 & 255
+    x = (x ^ x >> 16) * -2048144789  # 0x85EBCA6B
+    return (x ^ x >> 15) * -1028477387  # 0xC2B2AE35
 
 
 class Dense(nn.Module):
