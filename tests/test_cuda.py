@@ -104,6 +104,7 @@ def test_a_recorded_step_does_what_the_step_does(
     """Dropout and augmentation draw the same, too."""
     options: dict[str, Any] = {"precision": precision, "augmentation": augmentation}
     recorded = make_trainer(store, tmp_path, model, **options)
+    assert recorded.train.rows.dtype == getattr(torch, precision)
     ours = steps(recorded, 8)
     assert recorded.update.graph is not None
     plain = make_trainer(store, tmp_path, model, **options)

@@ -213,7 +213,7 @@ def _move(
 
 
 def _by_utterance(planes: torch.Tensor) -> torch.Tensor:
-    """(S, Q, U, Q) -> (U, 1) sums, in two steps: all at once takes twice as long, and on a card four times."""
+    """(S, Q, U, Q) -> (U, 1) sums, in two steps, in half the time of one."""
     return planes.sum(dim=(0, 1)).sum(dim=1, keepdim=True)
 
 
