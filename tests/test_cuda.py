@@ -143,6 +143,15 @@ def test_no_step_waits_for_the_card(store: FrameStore, tmp_path: Path, model: st
             each._step(first, 6)
 
 
+def test_lstms_reckon_in_float32(store: FrameStore, tmp_path: Path) -> None:
+    trainer = make_trainer(store, tmp_path, "bilstm", precision="bfloat16")
+    lstm = trainer.model.get_submodule("lstm")
+    seen: list[torch.dtype] = []
+    lstm.register_forward_hook(lambda _, inputs, outputs: seen.extend([inputs[0].dtype, outputs[0].dtype]))
+    steps(trainer, 1)
+    assert set(seen) == {torch.float32}
+
+
 @pytest.mark.parametrize("model", ["mlp", "tdnn", "conformer"])
 def test_the_card_learns_what_the_cpu_learns(
     store: FrameStore, tmp_path: Path, model: str, without_chance: None

@@ -110,7 +110,9 @@ class FitConfig:
     ema: float = 0.0  # decay of a moving average of the weights, which is then what is evaluated; 0: none
     resume: str | None = None  # auto: the newest unfinished run of this configuration; or a last.pt
     precision: str = "auto"
-    compile: bool = False  # the model, by torch.compile: a minute's wait, and then faster steps on a GPU
+    compile: bool = (
+        False  # model and loss, by torch.compile: some ten seconds' wait, then faster steps on a GPU
+    )
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "train.epochs", self.epochs, "1 or more")

@@ -56,7 +56,11 @@ class BiLstm(FrameModel):
         steps = maps.permute(0, 2, 3, 1).flatten(2)  # (B, S, D)
         if self.surroundings is not None:
             steps = steps + self.surroundings(surroundings, steps.shape[1], 2 - self.context, self.stride)
-        y, _ = self.lstm(steps)  # (B, S, 2*width)
+        if steps.is_cuda:  # autocast gives cuDNN's LSTMs float16, in which gradients as small as these vanish
+            with torch.autocast("cuda", enabled=False):
+                y, _ = self.lstm(steps.float())  # (B, S, 2*width)
+        else:
+            y, _ = self.lstm(steps)
         logits: torch.Tensor = self.output(self.dropout(y)).view(len(x), -1, self.num_classes)
         return logits[:, self.context - 2 : self.context - 2 + frames]
 
