@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import reduce
 from typing import Any
 
 import torch
@@ -66,8 +67,9 @@ class Decoder:
             return known
         frames = torch.cat([sound.to(device) for _, sound in zip(lengths, heard, strict=True)])
         mixture = None if self.mixtures is None else self.mixtures.to(device)(frames)
-        edges = [each.to(device)(frames) for each in self.edges]
-        return replace(known, mixture=mixture, edge=torch.stack(edges).mean(dim=0) if edges else None)
+        edges = (each.to(device)(frames) for each in self.edges)
+        edge = reduce(torch.add, edges) / len(self.edges) if self.edges else None
+        return replace(known, mixture=mixture, edge=edge)
 
     def decide(self, evidence: "Evidence") -> list[torch.Tensor]:
         """The states of each utterance under these scales."""
