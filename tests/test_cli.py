@@ -49,6 +49,10 @@ def assert_one_line(done: subprocess.CompletedProcess[str], *parts: str) -> None
         (["data=contest"], ["data.root=None: expected the contest's folder"]),
         (["model.widths=[a]"], ["model.widths=[a]"]),
         (["device=cuda:77"], ["device=cuda:77 cannot be used"]),
+        (
+            ["model=committee", "model.members.bilstm.width=0"],
+            ["model.members.bilstm: model.width=0: expected 1 or more"],
+        ),
         (["optim.lr=["], ["cannot read optim.lr=["]),
         (["trackers=[mlflow]"], ["trackers=mlflow: expected", "tensorboard", "wandb"]),
         (["train.resume=nowhere/last.pt"], ["nowhere/last.pt: there is no such checkpoint"]),

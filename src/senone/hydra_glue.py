@@ -65,6 +65,7 @@ def script(
 
         def job(composed: DictConfig) -> None:
             try:
+                _refuse_members(composed)
                 config = OmegaConf.to_object(composed)
                 _refuse_unknown(config)
                 assert isinstance(config, schema)
@@ -120,6 +121,15 @@ def register_draws() -> None:
 def overrides() -> list[str]:
     """What the user typed after the script's name."""
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def _refuse_members(composed: DictConfig) -> None:
+    """Raise ValueError that says whose it is for a wrong setting of one of a committee's members."""
+    for name, member in (OmegaConf.select(composed, "model.members") or {}).items():
+        try:
+            OmegaConf.to_object(member)
+        except ValueError as error:
+            raise ValueError(f"model.members.{name}: {error}") from None
 
 
 def _refuse_unknown(node: Any, where: str = "") -> None:
