@@ -32,7 +32,7 @@ class MlpConfig(ModelConfig):
     widths: list[int] = field(default_factory=lambda: [512, 512, 512])
     norm: str = "batch"
     activation: str = "relu"
-    dropout: float = 0.0
+    dropout: float = 0.1
     residual: bool = False  # add a layer's input to its output where their widths agree
     rotate: bool = False  # turn the bins onto the principal axes of the train frames first
 
