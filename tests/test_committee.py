@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,8 +52,9 @@ def test_each_member_learns_as_it_does_alone(contest_folder: Path, tmp_path: Pat
         name: open_store(split, contest_folder / "stores", context=3, num_classes=CLASSES)
         for name, split in open_contest(contest_folder).items()
     }
-    members: dict[str, ModelConfig] = {  # whose surroundings would draw their noise one after the other
-        norm: MlpConfig(context=3, surroundings=False, widths=[9, 9], norm=norm) for norm in ("none", "batch")
+    settings: dict[str, Any] = {"widths": [9, 9], "dropout": 0.0, "surroundings": False}  # they draw in turn
+    members: dict[str, ModelConfig] = {
+        norm: MlpConfig(context=3, norm=norm, **settings) for norm in ("none", "batch")
     }
     model = built(CommitteeConfig(context=3, surroundings=False, members=members))
     assert isinstance(model, Committee)
