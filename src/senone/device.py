@@ -128,7 +128,7 @@ class Recorded:
 
 def place_store(store: FrameStore, device: torch.device, precision: str = "float32") -> FrameStore:
     """The store on the device if it fits into four fifths of its free memory, else where it is. A card has
-    its frames in ``precision``, which a network's first product would round them to."""
+    its frames in ``precision``: what a network multiplies first is rounded so anyway."""
     if device.type == "cuda":
         if precision == "bfloat16":
             store = replace(store, rows=store.rows.bfloat16())

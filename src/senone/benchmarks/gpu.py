@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import cycle, product
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from senone.benchmarks.figure import Figure
 from senone.benchmarks.synthetic import BINS, CLASSES, random_store, spoken_chain
 from senone.benchmarks.train import Setting, matrix_products, new_trainer
-from senone.decode import Decoder, PhonemeTrigram, Scales, StateChain
+from senone.decode import Decoder, PhonemeTrigram, Scales
 from senone.device import WARM_UP, choose_precision
 from senone.evaluate import predict, score, utterance_logits
 from senone.frames import FrameStore
@@ -72,29 +72,37 @@ def measure(quick: bool) -> Iterator[Figure]:
 
 def measure_work(work: Work, device: torch.device) -> Iterator[Figure]:
     """A figure of each of ``GOALS``."""
-    for (name, (unit, goal)), value in zip(GOALS.items(), _values(work, device), strict=True):
+    for name, value in _values(work, device):
+        unit, goal = GOALS[name]
         yield Figure(f"gpu {name}", value, unit, goal=goal)
 
 
-def _values(work: Work, device: torch.device) -> Iterator[float]:
+def _values(work: Work, device: torch.device) -> Iterator[tuple[str, float]]:
     setting, precision = work.setting, choose_precision("auto", device)
-    yield 2e-12 * work.matrix**3 / seconds_of(matrix_product(work.matrix, device), 20, device)
+    rate = 2 * work.matrix**3 / seconds_of(matrix_product(work.matrix, device), 20, device)
+    yield "card's rate of bfloat16 matrix products", rate / 1e12
     products = matrix_products(setting.sizes, setting.batch_size, device, torch.bfloat16)
     floor = seconds_of(products, work.steps, device)
-    yield 1e3 * floor
+    yield "matrix products of a step", 1e3 * floor
     store = random_store(setting.frames, guard=32).to(device)
     order = seconds_of(lambda: epoch_order(store.num_frames, 0, 0, device), 2, device)
     batches = store.num_frames // setting.batch_size
-    for compiled, recorded in product((False, True), (False, True)):
+    for compiled, recorded, way in (
+        (False, False, "asked for by Python"),
+        (False, True, "recorded"),
+        (True, False, "compiled"),
+        (True, True, "compiled and recorded"),
+    ):
         step = step_seconds(setting, store, work.steps, device, precision, compiled, recorded)
-        yield order + step * batches
-    yield step / floor
-    for rows in (store.rows, store.rows.bfloat16()):
+        yield f"epoch of 16 million frames, {way}", order + step * batches
+    yield "its step / matrix products", step / floor
+    for rows, kind in ((store.rows, "float32"), (store.rows.bfloat16(), "bfloat16")):
         windows = seconds_of(batch_windows(setting, store, rows), work.steps, device)
-        yield 1e3 * windows
-    yield windows / step
-    for recorded in (False, True):
-        yield 1e3 * step_seconds(work.small, store, work.steps, device, precision, False, recorded)
+        yield f"a batch's windows from {kind} frames", 1e3 * windows
+    yield "data / step", windows / step
+    for recorded, way in ((False, "asked for by Python"), (True, "recorded")):
+        step = step_seconds(work.small, store, work.steps, device, precision, False, recorded)
+        yield f"step of 3x512, batch 512, {way}", 1e3 * step
     model = build_model(
         {"name": "mlp", "context": setting.context, "widths": setting.widths}, BINS, CLASSES
     ).to(device)
@@ -106,15 +114,14 @@ def _values(work: Work, device: torch.device) -> Iterator[float]:
     def predict_test(decoder: Decoder) -> np.ndarray:
         return predict(logits(test), test, decoder)
 
-    yield seconds_of(lambda: score(logits(dev), dev), 1, device)
+    yield "dev evaluation", seconds_of(lambda: score(logits(dev), dev), 1, device)
     trigram = PhonemeTrigram.count(random_store(100_000))
-    chains: dict[str, StateChain | PhonemeTrigram] = {
-        "forward_backward": spoken_chain(),
-        "viterbi": spoken_chain(),
-        "trigram": trigram,
-    }
-    for name, chain in chains.items():
-        yield seconds_of(partial(predict_test, Decoder(name, chain, Scales())), 1, device)
+    for decoder, words in (
+        (Decoder("forward_backward", spoken_chain(), Scales()), "forward-backward"),
+        (Decoder("viterbi", spoken_chain(), Scales()), "Viterbi"),
+        (Decoder("trigram", trigram, Scales()), "the trigram"),
+    ):
+        yield f"test set by {words}", seconds_of(partial(predict_test, decoder), 1, device)
 
 
 def step_seconds(

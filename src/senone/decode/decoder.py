@@ -142,7 +142,7 @@ class Evidence:
     def split(cls, logits: torch.Tensor, lengths: list[int]) -> "Evidence":
         """(N, K) logits, apart into phonemes and their states."""
         posteriors = logits.float().log_softmax(dim=1)
-        states = posteriors.unflatten(1, (-1, states_per_group(logits.shape[1])))  # (T, Q, S)
+        states = posteriors.unflatten(1, (-1, states_per_group(logits.shape[1])))  # (N, Q, S)
         phoneme = states.logsumexp(dim=2, keepdim=True)
         return cls(lengths, phoneme.expand_as(states).flatten(1), (states - phoneme).flatten(1))
 
